@@ -1,0 +1,106 @@
+"""Random data: the transformations of Zhang et al. 2017, each drawn once and fixed over epochs."""
+
+from typing import NamedTuple, assert_never
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from byrote.core import derive
+from byrote.data.task import Task
+from byrote.records import (
+    CorruptedLabels,
+    GaussianInputs,
+    Inputs,
+    Labels,
+    RandomInputs,
+    ShuffledInputs,
+    TrueInputs,
+    TrueLabels,
+)
+
+
+class RandomisedTargets(NamedTuple):
+    """Targets to train on, and which of them differ from the true ones."""
+
+    targets: Shaped[np.ndarray, "example"]
+    changed: Bool[np.ndarray, "example"]
+
+
+class RandomisedInputs(NamedTuple):
+    """Normalised inputs to train and test on, and which examples differ from the true ones."""
+
+    train: Float[np.ndarray, "example *feature"]
+    test: Float[np.ndarray, "test_example *feature"]
+    changed: Bool[np.ndarray, "example"]
+
+
+def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
+    """Draw the training targets a run is trained on.
+
+    With probability q a label becomes a uniformly random class, so a fraction q(1 − 1/k) really changes; for
+    regression the selected examples exchange their numbers, so the marginal stays. Of one draw, a larger q changes a
+    superset. Zhang et al. 2017, https://arxiv.org/abs/1611.03530
+    """
+    true = task.train.y
+    match labels:
+        case TrueLabels():
+            return RandomisedTargets(true.copy(), np.zeros(len(true), bool))
+        case CorruptedLabels():
+            rng = np.random.default_rng(derive(labels.draw, "labels"))
+            redrawn = rng.random(len(true)) < labels.fraction
+            if task.regression:
+                drawn = true.copy()
+                drawn[redrawn] = rng.permutation(true[redrawn])
+            else:
+                drawn = np.where(redrawn, rng.integers(task.num_classes, size=len(true)), true)
+            return RandomisedTargets(drawn, drawn != true)
+        case _:
+            assert_never(labels)
+
+
+def randomise_inputs(task: Task, inputs: Inputs) -> RandomisedInputs:
+    """Draw the inputs a run is trained and tested on, after normalisation.
+
+    Shuffled: one permutation of features (pixels; channels stay together) for all examples. Random: a permutation for
+    each example. Gaussian: N(mean, variance) of all training inputs. Zhang et al. 2017, §2.1
+    """
+    train, test = task.normalise(task.train.x), task.normalise(task.test.x)
+    everywhere = np.ones(len(train), bool)
+    match inputs:
+        case TrueInputs():
+            return RandomisedInputs(train, test, ~everywhere)
+        case ShuffledInputs():
+            rng = np.random.default_rng(derive(inputs.draw, "shuffled-inputs"))
+            order = rng.permutation(_as_positions(train[:1]).shape[-1])
+            shuffled = [_as_positions(x)[..., order].reshape(x.shape) for x in (train, test)]
+            return RandomisedInputs(shuffled[0], shuffled[1], everywhere)
+        case RandomInputs():
+            rng = np.random.default_rng(derive(inputs.draw, "random-inputs"))
+            randomised = [_permute_each(x, rng) for x in (train, test)]
+            return RandomisedInputs(randomised[0], randomised[1], everywhere)
+        case GaussianInputs():
+            rng = np.random.default_rng(derive(inputs.draw, "gaussian-inputs"))
+            mean, scale = train.mean(dtype=np.float64), train.std(dtype=np.float64)
+            drawn = [
+                (mean + scale * rng.standard_normal(x.shape, dtype=np.float32)).astype(x.dtype) for x in (train, test)
+            ]
+            return RandomisedInputs(drawn[0], drawn[1], everywhere)
+        case _:
+            assert_never(inputs)
+
+
+def _as_positions(x: Float[np.ndarray, "example *feature"]) -> Float[np.ndarray, "example channel position"]:
+    """Images as channels × pixels, everything else as one channel of features."""
+    return x.reshape(len(x), x.shape[1], -1) if x.ndim == 4 else x.reshape(len(x), 1, -1)
+
+
+def _permute_each(
+    x: Float[np.ndarray, "example *feature"], rng: np.random.Generator
+) -> Float[np.ndarray, "example *feature"]:
+    flat = _as_positions(x)
+    permuted = np.empty_like(flat)
+    for start in range(0, len(flat), 4096):
+        block = flat[start : start + 4096]
+        order = np.argsort(rng.random((len(block), flat.shape[-1]), dtype=np.float32), axis=1)
+        permuted[start : start + 4096] = np.take_along_axis(block, order[:, None, :], axis=2)
+    return permuted.reshape(x.shape)

@@ -1,0 +1,76 @@
+"""What a training left behind."""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+from jaxtyping import Float
+
+from byrote.records.specs import FitSpec, RunSpec
+
+RunStatus = Literal["completed", "diverged"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunCurves:
+    """One value per epoch, after that epoch. `score` is accuracy, or R² for regression."""
+
+    step: Float[np.ndarray, "epoch"]
+    """Optimiser steps taken."""
+    train_loss: Float[np.ndarray, "epoch"]
+    """Mean over the examples trained on, each as its batch was visited during the epoch."""
+    train_score: Float[np.ndarray, "epoch"]
+    """As train_loss; against the targets trained on, corrupted or not."""
+    test_loss: Float[np.ndarray, "epoch"]
+    test_score: Float[np.ndarray, "epoch"]
+    """Against the true test targets."""
+    weight_norm: Float[np.ndarray, "epoch"]
+    """Euclidean norm of all parameters."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Per-example loss and margin. The first rows are as each example's batch was visited, before the step;
+    the last row is after training, all examples on the same weights. Evaluation mode throughout.
+
+    Loss is cross-entropy (squared error of the standardised target for regression). Margin is
+    z_y − max_{c≠y} z_c on logits, y being the target trained on; NaN for regression.
+    """
+
+    loss: Float[np.ndarray, "moment example"]
+    """moment = epochs + 1."""
+    margin: Float[np.ndarray, "moment example"]
+    train_outputs: Float[np.ndarray, "example output"]
+    """Logits after training (for regression, the prediction in the target's own unit)."""
+    test_outputs: Float[np.ndarray, "test_example output"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A training's record: its spec, how it ended, its curves and its trace."""
+
+    spec: RunSpec
+    status: RunStatus
+    message: str
+    """For a run that did not complete, what happened and what to do."""
+    curves: RunCurves
+    trace: Trace
+    seconds: float
+    """Wall time, its share of the population it was trained in."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A baseline's record."""
+
+    spec: FitSpec
+    train_outputs: Float[np.ndarray, "example output"] | None
+    """Class scores that sum to about 1 (for regression, the prediction); None when not asked for."""
+    test_outputs: Float[np.ndarray, "test_example output"]
+    note: str
+    """What was approximated or chosen, in plain words: `Nyström with 3,000 landmarks`. Empty: nothing."""
+    seconds: float

@@ -1,0 +1,211 @@
+"""One training, complete: what makes two runs the same run."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, final
+
+from byrote.records.codec import canonical
+from byrote.records.learner import Learner
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrueLabels:
+    """The training targets as they are."""
+
+    kind: Literal["true"] = "true"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CorruptedLabels:
+    """Each training target is redrawn with probability `fraction`, once, before training (Zhang et al. 2017).
+
+    A label becomes a uniformly random class, so a fraction q(1 − 1/k) really changes; a number is exchanged with
+    those of other redrawn examples, so the marginal stays. Test targets stay true.
+    """
+
+    fraction: float
+    """q in [0, 1]; 1 is random labels, 0 the identity."""
+    draw: int
+    """Which draw."""
+    kind: Literal["corrupted"] = "corrupted"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"Expected fraction in [0, 1], got {self.fraction!r}.")
+
+
+Labels = TrueLabels | CorruptedLabels
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrueInputs:
+    """The inputs as they are."""
+
+    kind: Literal["true"] = "true"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ShuffledInputs:
+    """One permutation of the input features for all examples, training and test alike ("shuffled pixels")."""
+
+    draw: int = 0
+    kind: Literal["shuffled"] = "shuffled"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RandomInputs:
+    """A permutation of the input features of its own for every example ("random pixels")."""
+
+    draw: int = 0
+    kind: Literal["random"] = "random"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GaussianInputs:
+    """Independent Gaussian inputs with the data's own mean and variance."""
+
+    draw: int = 0
+    kind: Literal["gaussian"] = "gaussian"
+
+
+Inputs = TrueInputs | ShuffledInputs | RandomInputs | GaussianInputs
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AllExamples:
+    """Train on every training example."""
+
+    kind: Literal["all"] = "all"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BalancedSubset:
+    """Train on a random subset, one of a sequence in which every example is left out equally often."""
+
+    fraction: float
+    """m/n in (0, 1): the share of examples trained on."""
+    draw: int
+    """Which sequence of subsets."""
+    index: int
+    """Which subset of the sequence, from 0."""
+    kind: Literal["balanced"] = "balanced"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise ValueError(f"Expected fraction in (0, 1), got {self.fraction!r}.")
+        if self.index < 0:
+            raise ValueError(f"Expected index at least 0, got {self.index!r}.")
+
+
+Subset = AllExamples | BalancedSubset
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A seeded, stratified part of the task, when a study says that it looks at a part only."""
+
+    train: int
+    """Training examples, at least 1."""
+    test: int
+    """Test examples, at least 1."""
+    draw: int
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} at least 1, got {getattr(self, name)!r}.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training, complete. Frozen and hashable; the hash of its canonical JSON is the run's key.
+
+    Runs that differ only in seed, labels and subset index see the same batches and are trained together.
+    """
+
+    task: str
+    """The task's fingerprint: other data, other run."""
+    learner: Learner
+    seed: int
+    """Initialisation, and what a model draws while it trains."""
+    order: int
+    """The order of batches. Runs with one order can share batches."""
+    labels: Labels = field(default_factory=TrueLabels)
+    inputs: Inputs = field(default_factory=TrueInputs)
+    subset: Subset = field(default_factory=AllExamples)
+    sample: Sample | None = None
+    """None: the whole task."""
+
+    @cached_property
+    def key(self) -> str:
+        """20 hexadecimal digits, the same in every process."""
+        return hashlib.sha256(canonical(self).encode()).hexdigest()[:20]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ExactMatch:
+    """A lookup table: the majority target of identical training inputs, the overall majority (or mean) elsewhere."""
+
+    kind: Literal["exact-match"] = "exact-match"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NearestNeighbours:
+    """A soft lookup table: the vote (or mean) of the k nearest training examples in Euclidean distance."""
+
+    num_neighbours: int = 1
+    kind: Literal["nearest-neighbours"] = "nearest-neighbours"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Forest:
+    """A random forest of fully grown trees (Breiman 2001)."""
+
+    num_trees: int = 100
+    kind: Literal["forest"] = "forest"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KernelMachine:
+    """Kernel ridge regression on one-hot targets, bandwidth and ridge chosen on held-out training examples."""
+
+    kernel: Literal["gaussian", "laplacian"] = "gaussian"
+    kind: Literal["kernel"] = "kernel"
+
+
+Baseline = ExactMatch | NearestNeighbours | Forest | KernelMachine
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FitSpec:
+    """One fit of a baseline, complete; stored and found again by its key, as a run is."""
+
+    task: str
+    baseline: Baseline
+    seed: int
+    labels: Labels = field(default_factory=TrueLabels)
+    subset: Subset = field(default_factory=AllExamples)
+    sample: Sample | None = None
+    evaluate_train: bool = True
+    """False: predictions on the test examples only."""
+
+    @cached_property
+    def key(self) -> str:
+        """20 hexadecimal digits, the same in every process."""
+        return hashlib.sha256(canonical(self).encode()).hexdigest()[:20]
