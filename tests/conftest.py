@@ -2,4 +2,4 @@
 
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("byrote", "beartype.beartype")
+hook = install_import_hook("byrote", "typecheck.check")
