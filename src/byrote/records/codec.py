@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import numpy as np
 import pydantic
@@ -19,16 +19,16 @@ R = TypeVar("R")
 def encode(record: Any) -> Any:
     """Turn a record into what JSON can hold. Non-finite numbers become null, callables are left out."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        named = ((part.name, getattr(record, part.name)) for part in dataclasses.fields(record))
+        named = [(part.name, getattr(record, part.name)) for part in dataclasses.fields(record)]
         return {name: encode(value) for name, value in named if not _is_code(value) and name != "factory"}
     if isinstance(record, dict):
-        return {str(key): encode(value) for key, value in record.items()}
+        return {str(key): encode(value) for key, value in cast("dict[Any, Any]", record).items()}
     if isinstance(record, (list, tuple)):
-        return [encode(value) for value in record]
+        return [encode(value) for value in cast("list[Any] | tuple[Any, ...]", record)]
     if isinstance(record, np.ndarray):
         return encode(record.tolist())
     if isinstance(record, np.generic):
-        return encode(record.item())
+        return encode(cast("Any", record.item()))
     if isinstance(record, float):
         return record if math.isfinite(record) else None
     if isinstance(record, Path):
@@ -37,8 +37,14 @@ def encode(record: Any) -> Any:
 
 
 def canonical(record: Any) -> str:
-    """One text for one record: sorted keys, no spaces, shortest floats. What keys are hashes of."""
-    return json.dumps(encode(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """One text for one record: sorted keys, no spaces, shortest numbers. What keys are hashes of.
+
+    Equal records have equal texts, so a whole float is written as the integer it equals.
+
+    >>> canonical({"lr": 1.0, "epochs": 40}) == canonical({"epochs": 40, "lr": 1})
+    True
+    """
+    return json.dumps(_whole(encode(record)), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def dumps(record: Any) -> str:
@@ -60,8 +66,9 @@ def decode(kind: type[R], data: Any, *, source: str = "the record") -> R:
     try:
         return _adapter(kind).validate_python(data)
     except pydantic.ValidationError as error:
-        lines = [_describe(detail, kind) for detail in error.errors(include_url=False)]
-        raise SpecError(f"{source} is not a valid {kind.__name__}: " + "; ".join(lines)) from error
+        lines = [_describe(detail, kind, data) for detail in error.errors(include_url=False)]
+        distinct = dict.fromkeys(line for line in lines if line is not None)
+        raise SpecError(f"{source} is not a valid {kind.__name__}: " + "; ".join(distinct)) from error
 
 
 def loads(kind: type[R], text: str, *, source: str = "the record") -> R:
@@ -73,8 +80,18 @@ def loads(kind: type[R], text: str, *, source: str = "the record") -> R:
     return decode(kind, data, source=source)
 
 
-def _is_code(value: Any) -> bool:
-    return isinstance(value, Callable) and not isinstance(value, type) and not dataclasses.is_dataclass(value)
+def _is_code(value: object) -> bool:
+    return callable(value) and not isinstance(value, type) and not dataclasses.is_dataclass(value)
+
+
+def _whole(encoded: Any) -> Any:
+    if isinstance(encoded, dict):
+        return {key: _whole(value) for key, value in cast("dict[str, Any]", encoded).items()}
+    if isinstance(encoded, list):
+        return [_whole(value) for value in cast("list[Any]", encoded)]
+    if isinstance(encoded, float) and encoded.is_integer() and abs(encoded) < 2**53:
+        return int(encoded)
+    return encoded
 
 
 @cache
@@ -91,13 +108,86 @@ def _forbid_unknown_keys(kind: Any) -> None:
             for part in dataclasses.fields(kind):
                 _forbid_unknown_keys(part.type)
     else:
-        for argument in getattr(kind, "__args__", ()):
+        for argument in get_args(kind):
             _forbid_unknown_keys(argument)
 
 
-def _describe(detail: Any, kind: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
+def _describe(detail: Any, kind: Any, data: Any) -> str | None:
+    """One complaint in plain words; None for one about an alternative that was not meant.
+
+    Pydantic tries every member of a union and complains about each, so the way to the wrong place is walked again
+    beside the types: a union's member is the one whose `kind` the data names.
+    """
+    *way, last = detail["loc"] or ("",)
+    place: list[str] = []
+    for part in way:
+        kind = _required(kind)
+        if get_origin(kind) is UnionType:
+            meant = _meant(kind, data)
+            if isinstance(meant, str):
+                return f"{'.'.join(place)}: {meant}"
+            if meant is not None and meant.__name__ != part:
+                return None
+            kind = meant
+        else:
+            kind, data = _inside(kind, data, part)
+            place.append(str(part))
+    return _complaint(detail, _required(kind), data, [*place, str(last)])
+
+
+def _complaint(detail: Any, kind: Any, data: Any, place: list[str]) -> str | None:
+    """The words for a complaint about the last part of a place, which lies inside `kind`."""
+    *outer, last = place
+    where = ".".join(place)
+    if get_origin(kind) is UnionType:
+        meant = _meant(kind, data)
+        where = ".".join(outer)
+        if isinstance(meant, str):
+            return f"{where}: {meant}"
+        if meant is not None and meant.__name__ != last:
+            return None
     if detail["type"] == "unexpected_keyword_argument":
-        known = [part.name for part in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        return f"unknown key '{place}'.{did_you_mean(str(detail['loc'][-1]), known)}"
-    return f"{place}: {detail['msg']}, got {detail.get('input')!r:.80}"
+        return f"unknown key '{where}'.{did_you_mean(last, _fields(kind))}"
+    if detail["type"] == "missing":
+        return f"missing key '{where}'"
+    prefix = f"{where}: " if where else ""
+    if detail["type"] == "value_error":
+        return f"{prefix}{detail['ctx']['error']}"
+    return f"{prefix}{detail['msg']}, got {detail.get('input')!r:.80}"
+
+
+def _required(kind: Any) -> Any:
+    """`X` for `X | None`, which pydantic's places do not tell apart."""
+    if get_origin(kind) is not UnionType:
+        return kind
+    members = [member for member in get_args(kind) if member is not NoneType]
+    return members[0] if len(members) == 1 else kind
+
+
+def _meant(union: Any, data: Any) -> Any:
+    """The member of a union of records that the data names by its `kind`; a complaint when it names none of them.
+
+    None when the union is not one of records, or the data is not one.
+    """
+    members = {str(_fields(member)["kind"].default): member for member in get_args(union) if "kind" in _fields(member)}
+    if not members or not isinstance(data, dict):
+        return None
+    known = ", ".join(f"'{name}'" for name in members)
+    named = cast("dict[str, Any]", data).get("kind")
+    if named is None:
+        return f"missing key 'kind', one of {known}"
+    return members.get(str(named), f"unknown kind {named!r}.{did_you_mean(str(named), members)} Known: {known}")
+
+
+def _inside(kind: Any, data: Any, part: str | int) -> tuple[Any, Any]:
+    """The type and the data one step further in; None where they do not go further."""
+    if isinstance(part, str):
+        field = _fields(kind).get(part)
+        return field and field.type, cast("dict[str, Any]", data).get(part) if isinstance(data, dict) else None
+    arguments = get_args(kind)
+    inner = arguments[0] if arguments[1:] == (...,) else arguments[part] if part < len(arguments) else None
+    return inner, cast("list[Any]", data)[part] if isinstance(data, (list, tuple)) else None
+
+
+def _fields(kind: Any) -> dict[str, dataclasses.Field[Any]]:
+    return {part.name: part for part in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}

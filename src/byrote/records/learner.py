@@ -41,12 +41,13 @@ class Learner:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        if callable(self.model):
-            object.__setattr__(self, "model", custom(self.model))
-        if not isinstance(self.model, ModelSpec):
+        model: object = self.model
+        if callable(model):
+            object.__setattr__(self, "model", custom(model))
+        elif not isinstance(model, ModelSpec):
             raise TypeError(
                 f"Expected model to be a ModelSpec such as byrote.models.mlp(width=256), or a factory that makes "
-                f"a torch.nn.Module; got {type(self.model).__name__}."
+                f"a torch.nn.Module; got {type(model).__name__}."
             )
 
     def __str__(self) -> str:
