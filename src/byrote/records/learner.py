@@ -4,7 +4,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, cast, final
 
 from byrote.records.recipe import Recipe
 
@@ -41,7 +41,7 @@ class Learner:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        model: object = self.model
+        model = cast("object", self.model)
         if callable(model):
             object.__setattr__(self, "model", custom(model))
         elif not isinstance(model, ModelSpec):
