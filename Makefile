@@ -67,7 +67,7 @@ types: $(VENV)/.stamp-tests ## pyright
 	$(BIN)/pyright
 
 docs: $(VENV)/.stamp-tests ## the documentation, every warning an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(VENV)/.stamp-tests ## the built wheel, installed in an empty environment and run
 	$(BIN)/python scripts/check_wheel.py
