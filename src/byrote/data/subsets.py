@@ -88,15 +88,18 @@ def sample_positions(task: Task, sample: Sample | None) -> Positions:
     rng = np.random.default_rng(derive(sample.draw, "sample"))
     strata = (None, None) if task.regression else (task.train.y, task.test.y)
     return Positions(
-        _stratified(len(task.train), sample.train, strata[0], rng),
-        _stratified(len(task.test), sample.test, strata[1], rng),
+        stratified_sample(len(task.train), sample.train, strata[0], rng),
+        stratified_sample(len(task.test), sample.test, strata[1], rng),
     )
 
 
-def _stratified(
+def stratified_sample(
     num_examples: int, size: int, strata: Int[np.ndarray, "example"] | None, rng: np.random.Generator
 ) -> Int[np.ndarray, "chosen"]:
-    """A systematic sample along the examples sorted by stratum, in random order within each."""
+    """Draw positions, ascending: a systematic sample along the examples sorted by stratum, in random order within each.
+
+    So every stratum has its share of the sample, to less than one example.
+    """
     if size >= num_examples:
         return np.arange(num_examples)
     order = rng.permutation(num_examples)

@@ -109,7 +109,7 @@ class Task:
         else:
             both = np.concatenate([_labels(self.train.y), _labels(self.test.y)])
             names, codes = np.unique(both, return_inverse=True)
-            _refuse_numbers(names, num_examples=len(self.train))
+            refuse_numbers(names, num_examples=len(self.train))
             object.__setattr__(self, "classes", tuple(str(name) for name in names))
         if len(np.unique(codes[: len(self.train)])) < 2:
             raise DataError(
@@ -130,8 +130,9 @@ class Task:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input, as the network sees it."""
-        return self.train.x.shape[1:]
+        """The shape of one input as a network sees it: images have a channel axis, [c, h, w]."""
+        shape = self.train.x.shape[1:]
+        return (1, *shape) if self.modality == "image" and len(shape) == 2 else shape
 
     @cached_property
     def fingerprint(self) -> str:
@@ -161,7 +162,12 @@ def _labels(y: np.ndarray) -> np.ndarray:
     return y
 
 
-def _refuse_numbers(names: np.ndarray, *, num_examples: int) -> None:
+def refuse_numbers(names: np.ndarray, *, num_examples: int) -> None:
+    """Refuse distinct targets that look like a quantity where labels are meant.
+
+    Raises:
+        DataError: more than `MOST_CLASSES` distinct numbers, at fewer than ten examples each.
+    """
     if names.dtype.kind in "iuf" and len(names) > MOST_CLASSES and len(names) * 10 > num_examples:
         raise DataError(
             f"The target has {len(names)} distinct numbers in {num_examples} training examples, too many to be "
