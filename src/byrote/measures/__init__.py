@@ -1,0 +1,68 @@
+"""Pure functions of arrays: what the runs leave behind, turned into scores, tests and intervals."""
+
+from byrote.measures.duplicates import (
+    Nearest,
+    coincidence_rate,
+    exact_duplicates,
+    near_duplicates,
+    nearest,
+    repeated,
+    typical_distance,
+)
+from byrote.measures.intervals import (
+    combined_interval,
+    log_ratio_interval,
+    mean_interval,
+    proportion_interval,
+    slope_interval,
+)
+from byrote.measures.masked import masked_over_runs
+from byrote.measures.memorisation import (
+    error_bound,
+    heldout_mean,
+    included_mean,
+    influence,
+    memorisation,
+    per_run_mean,
+)
+from byrote.measures.permutation import PermutationTest, mcnemar, p_value, relabelling_test, sign_flip_test
+from byrote.measures.suspicion import LabelSuspicion, label_suspicion, residual_suspicion
+from byrote.measures.target_columns import TargetColumn, target_columns
+from byrote.measures.trace import ForgettingEvents, aum, csl, el2n, forgetting_events
+
+__all__ = [
+    "ForgettingEvents",
+    "LabelSuspicion",
+    "Nearest",
+    "PermutationTest",
+    "TargetColumn",
+    "aum",
+    "coincidence_rate",
+    "combined_interval",
+    "csl",
+    "el2n",
+    "error_bound",
+    "exact_duplicates",
+    "forgetting_events",
+    "heldout_mean",
+    "included_mean",
+    "influence",
+    "label_suspicion",
+    "log_ratio_interval",
+    "masked_over_runs",
+    "mcnemar",
+    "mean_interval",
+    "memorisation",
+    "near_duplicates",
+    "nearest",
+    "p_value",
+    "per_run_mean",
+    "proportion_interval",
+    "relabelling_test",
+    "repeated",
+    "residual_suspicion",
+    "sign_flip_test",
+    "slope_interval",
+    "target_columns",
+    "typical_distance",
+]
