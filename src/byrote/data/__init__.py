@@ -1,5 +1,6 @@
 """Tasks: where they come from, how they are randomised, which part of them a run sees."""
 
+from byrote.data.display import content
 from byrote.data.examples import Examples
 from byrote.data.randomise import RandomisedInputs, RandomisedTargets, randomise_inputs, randomise_targets
 from byrote.data.sources import SOURCES, Source, load
@@ -18,6 +19,7 @@ __all__ = [
     "Source",
     "Task",
     "balanced_subset",
+    "content",
     "inclusion",
     "load",
     "randomise_inputs",

@@ -42,6 +42,9 @@ class Trace:
     loss: Float[np.ndarray, "moment example"]
     """moment = epochs + 1."""
     margin: Float[np.ndarray, "moment example"]
+    early_error: Float[np.ndarray, "example"]
+    """‖softmax(z) − onehot(y)‖₂ at the visit in epoch ⌈epochs/10⌉, what EL2N averages (Paul et al. 2021); for
+    regression the absolute standardised residual there."""
     train_outputs: Float[np.ndarray, "example output"]
     """Logits after training (for regression, the prediction in the target's own unit)."""
     test_outputs: Float[np.ndarray, "test_example output"]

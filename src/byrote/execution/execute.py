@@ -1,0 +1,1 @@
+"""Train what is missing, shard by shard, and keep every run before the next begins."""

@@ -1,0 +1,7 @@
+"""Reference networks, and the user's own."""
+
+from byrote.models.build import build
+from byrote.models.catalogue import MODELS, CatalogueEntry, Shape, cnn, linear, mlp, named_model
+from byrote.records import custom
+
+__all__ = ["MODELS", "CatalogueEntry", "Shape", "build", "cnn", "custom", "linear", "mlp", "named_model"]

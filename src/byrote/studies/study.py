@@ -1,0 +1,176 @@
+"""What every study is: a plan, and a summary of what came of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, NamedTuple, final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from byrote.core import derive
+from byrote.data import Task, inclusion, sample_positions
+from byrote.measures import Nearest, nearest
+from byrote.records import BalancedSubset, Fit, FitSpec, Learner, Run, RunSpec, Sample, Section
+
+SUBSET_FRACTION = 0.7
+"""m/n of Feldman & Zhang 2020."""
+MOST_SAMPLE_EPOCHS = 6
+"""A run on a sample of the task takes up to this many times the recipe's epochs, because it has fewer steps in each."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StudyBudget:
+    """How much a study may ask for."""
+
+    runs: int
+    """Networks per condition: seeds, label draws."""
+    subsets: int
+    """Networks on random subsets."""
+    seed: int
+    """The root of all seeds."""
+    sample: Sample | None = None
+    """What a study that trains many networks looks at; None: the whole task."""
+
+
+class Plan(NamedTuple):
+    """What a study asks for, most important first."""
+
+    runs: tuple[RunSpec, ...]
+    fits: tuple[FitSpec, ...]
+
+
+class Outcome(NamedTuple):
+    """What a study found."""
+
+    section: Section
+    examples: pa.Table | None
+    """Columns by training example, with `position`; None when the study has no per-example scores."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """What came of a plan: the runs and fits that exist. Diverged runs are kept apart."""
+
+    task: Task
+    learner: Learner
+    runs: Mapping[RunSpec, Run]
+    """Completed ones."""
+    fits: Mapping[FitSpec, Fit]
+    diverged: tuple[Run, ...] = ()
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        """For every test example, its nearest training example in the network's input space."""
+        train, test = (self.task.normalise(x).reshape(len(x), -1) for x in (self.task.train.x, self.task.test.x))
+        return nearest(train, test)
+
+    def completed(self, specs: tuple[RunSpec, ...]) -> list[Run]:
+        """The completed ones of these, in order."""
+        return [self.runs[spec] for spec in specs if spec in self.runs]
+
+
+class AbstractStudy(ABC):
+    """One question, asked of a task and a learner."""
+
+    name: ClassVar[str]
+    question: ClassVar[str]
+
+    @abstractmethod
+    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
+        """Say which runs and fits are needed. Pure: the same arguments give the same plan."""
+
+    @abstractmethod
+    def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
+        """Answer from what is there, which may be less than was planned. Pure."""
+
+
+def run_seed(budget: StudyBudget, index: int) -> int:
+    """The seed of the index-th network; studies that ask for the same network use the same one."""
+    return derive(budget.seed, "run", index)
+
+
+def sampled(learner: Learner, task: Task, sample: Sample | None) -> Learner:
+    """The learner on a sample: more epochs, since each has fewer steps."""
+    if sample is None:
+        return learner
+    factor = min(MOST_SAMPLE_EPOCHS, len(task.train) / sample.train)
+    return replace(learner, recipe=replace(learner.recipe, epochs=max(1, round(learner.recipe.epochs * factor))))
+
+
+def subset_runs(task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
+    """Networks on balanced random subsets, `budget.subsets` of them."""
+    return tuple(
+        RunSpec(
+            task=task.fingerprint,
+            learner=sampled(learner, task, budget.sample),
+            seed=run_seed(budget, index),
+            order=budget.seed,
+            subset=BalancedSubset(fraction=SUBSET_FRACTION, draw=budget.seed, index=index),
+            sample=budget.sample,
+        )
+        for index in range(budget.subsets)
+    )
+
+
+def sampled_part(task: Task, sample: Sample | None) -> Task:
+    """The part of the task that runs with this sample saw."""
+    if sample is None:
+        return task
+    positions = sample_positions(task, sample)
+    return task.part(train=positions.train, test=positions.test)
+
+
+def sampled_positions(task: Task, sample: Sample | None) -> Int[np.ndarray, "example"]:
+    """Positions in the task of the training examples that runs with this sample saw."""
+    return sample_positions(task, sample).train
+
+
+def inclusion_mask(part: Task, runs: list[Run]) -> Bool[np.ndarray, "run example"]:
+    """Which of the part's training examples each run was trained on."""
+    return np.stack([inclusion(part, run.spec.subset) for run in runs])
+
+
+def quality(part: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:
+    """After training, per example: 1 for a right answer and 0 for a wrong one; for regression, minus the squared
+    error in units of the target's variance, so that its mean plus 1 is R².
+    """
+    final = np.stack([run.trace.loss[-1] if part.regression else run.trace.margin[-1] for run in runs])
+    return -final.astype(np.float64) if part.regression else (final > 0).astype(np.float64)
+
+
+def heldout_quality(task: Task, outputs: Float[np.ndarray, "example output"]) -> Float[np.ndarray, "example"]:
+    """As `quality`, for outputs on test examples; regression errors in units of the test targets' variance."""
+    y = task.test.y
+    if task.regression:
+        return -((outputs[:, 0].astype(np.float64) - y) ** 2) / np.var(y)
+    return (outputs.argmax(1) == y).astype(np.float64)
+
+
+def chance(part: Task) -> float:
+    """What always giving the commonest answer scores: the majority's share, or R² = 0."""
+    return 0.0 if part.regression else float(np.bincount(part.train.y).max() / len(part.train.y))
+
+
+def percent(share: float) -> str:
+    """A share in words for a statement: one decimal.
+
+    >>> percent(0.9871)
+    '98.7 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value for a statement.
+
+    >>> p_text(0.0312), p_text(0.0001)
+    ('p = 0.03', 'p < 0.001')
+    """
+    if p is None or not np.isfinite(p):
+        return "no test possible"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.01 else f"p = {p:.3f}"

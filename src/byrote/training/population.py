@@ -1,0 +1,97 @@
+"""Runs that can share batches, and the tensors they share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from byrote.core import derive
+from byrote.data import Task, inclusion, randomise_inputs, randomise_targets, sample_positions
+from byrote.records import BalancedSubset, Inputs, RunSpec, Sample, TrueLabels
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """What all runs of a population read, on the device once."""
+
+    task: Task
+    """The task, or the part of it that is looked at."""
+    train_x: Float[Tensor, "example ..."]
+    test_x: Float[Tensor, "test_example ..."]
+    test_y: Shaped[Tensor, "test_example"]
+    target_mean: float
+    """For regression, networks learn (y − mean)/scale; 0 and 1 otherwise."""
+    target_scale: float
+
+
+def training_data(
+    task: Task, *, inputs: Inputs, sample: Sample | None, device: torch.device, dtype: torch.dtype
+) -> TrainingData:
+    """Draw the inputs and put them on the device."""
+    positions = sample_positions(task, sample)
+    part = task if sample is None else task.part(train=positions.train, test=positions.test)
+    drawn = randomise_inputs(part, inputs)
+    mean, scale = (part.train.y.mean(), part.train.y.std()) if part.regression else (0.0, 1.0)
+    shape = (-1, *part.input_shape)
+    test_y = (
+        torch.as_tensor((part.test.y - mean) / scale, dtype=dtype) if part.regression else torch.as_tensor(part.test.y)
+    )
+    return TrainingData(
+        task=part,
+        train_x=torch.as_tensor(drawn.train).reshape(shape).to(device, dtype),
+        test_x=torch.as_tensor(drawn.test).reshape(shape).to(device, dtype),
+        test_y=test_y.to(device),
+        target_mean=float(mean),
+        target_scale=float(scale),
+    )
+
+
+class RunTargets(NamedTuple):
+    """What each run of a population is trained on."""
+
+    targets: Shaped[Tensor, "run example"]
+    included: Float[Tensor, "run example"]
+
+
+def run_targets(specs: Sequence[RunSpec], data: TrainingData) -> RunTargets:
+    """Draw labels and subsets of every run."""
+    targets = np.stack([randomise_targets(data.task, spec.labels).targets for spec in specs])
+    if data.task.regression:
+        targets = (targets - data.target_mean) / data.target_scale
+    included = np.stack([inclusion(data.task, spec.subset) for spec in specs])
+    dtype, device = data.train_x.dtype, data.train_x.device
+    labels = torch.as_tensor(targets, dtype=dtype if data.task.regression else torch.int64)
+    return RunTargets(labels.to(device), torch.as_tensor(included).to(device, dtype))
+
+
+def batchmates(spec: RunSpec) -> RunSpec:
+    """What runs must have in common to share batches: everything but seed, labels and subset index."""
+    subset = replace(spec.subset, index=0) if isinstance(spec.subset, BalancedSubset) else spec.subset
+    return replace(spec, seed=0, labels=TrueLabels(), subset=subset)
+
+
+def batch_size(spec: RunSpec, *, num_examples: int) -> int:
+    """Examples in a shared batch: as many as make the recipe's batch size of examples trained on.
+
+    A run on 70 % of the examples takes as many steps an epoch, on as many examples each, as it would alone.
+    """
+    fraction = spec.subset.fraction if isinstance(spec.subset, BalancedSubset) else 1.0
+    return min(num_examples, max(1, round(spec.learner.recipe.batch_size / fraction)))
+
+
+def steps_per_epoch(spec: RunSpec, *, num_examples: int) -> int:
+    """Steps that visit every example once."""
+    return math.ceil(num_examples / batch_size(spec, num_examples=num_examples))
+
+
+def epoch_order(spec: RunSpec, *, epoch: int, num_examples: int) -> Int[np.ndarray, "example"]:
+    """The order in which an epoch, counted from 0, visits the examples."""
+    return np.random.default_rng(derive(spec.order, "order", epoch)).permutation(num_examples)
