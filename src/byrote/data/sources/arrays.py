@@ -108,7 +108,7 @@ def _as_given(train: Examples, test: Examples, name: str, options: Options) -> P
             f"Expected training and test inputs of one type, got {train.x.dtype} for training and {test.x.dtype} for "
             f"test. Were both scaled alike?"
         )
-    return Parts(train, test)
+    return Parts(train, test, ("The split into training and test examples came with the data.",))
 
 
 class Prepared(NamedTuple):
@@ -136,9 +136,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     key = ""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in archive.files:
-                arrays[key] = archive[key]
+                arrays[key] = np.asarray(archive[key])
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError, TypeError) as error:
         if "allow_pickle" in str(error) and key:
             raise DataError(
