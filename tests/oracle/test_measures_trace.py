@@ -1,0 +1,78 @@
+"""Trace measures on hand-made traces."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from byrote.measures import aum, csl, el2n, forgetting_events, masked_over_runs
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10, 1000])
+def test_el2n_of_uniform_predictions(num_classes):
+    scores = el2n(np.full((3, 2, num_classes), 7.0), np.array([0, num_classes - 1]))
+    assert scores.value == pytest.approx(np.full(2, ((num_classes - 1) / num_classes) ** 0.5))
+    assert scores.se == pytest.approx(np.zeros(2))
+    assert scores.count.tolist() == [3, 3]
+
+
+def test_el2n_of_certain_predictions_is_0_when_right_and_root_2_when_wrong():
+    scores = el2n(np.array([[[800.0, -800.0], [800.0, -800.0]]]), np.array([0, 1]))
+    assert scores.value == pytest.approx([0.0, 2**0.5])
+    assert np.isnan(scores.se).all()
+
+
+def test_el2n_averages_over_runs_with_the_error_of_the_mean():
+    sure = np.array([[[800.0, -800.0]], [[-800.0, 800.0]]])
+    scores = el2n(sure, np.array([0]))
+    assert scores.value.item() == pytest.approx(2**0.5 / 2)
+    assert scores.se.item() == pytest.approx(2**0.5 / 2)
+
+
+def test_el2n_refuses_a_target_that_is_no_class():
+    with pytest.raises(ValueError, match=r"targets in \[0, 2\), got 0 to 2"):
+        el2n(np.zeros((1, 2, 2)), np.array([0, 2]))
+
+
+@pytest.mark.parametrize(
+    ("sequence", "events", "never"),
+    [
+        ("", 0, True),
+        ("0000", 0, True),
+        ("1111", 0, False),
+        ("0111", 0, False),
+        ("1000", 1, False),
+        ("0101", 1, False),
+        ("10101", 2, False),
+        ("1100110", 2, False),
+    ],
+)
+def test_forgetting_events_of_sequences_counted_by_hand(sequence, events, never):
+    counted = forgetting_events(np.array([[step == "1"] for step in sequence], bool).reshape(-1, 1))
+    assert (counted.events.item(), counted.never_learnt.item()) == (events, never)
+
+
+def test_csl_and_aum_of_single_precision_traces_are_summed_in_double():
+    loss = np.full((100_000, 1), 0.1, np.float32)
+    exact = float(np.float32(0.1))
+    assert csl(loss).item() == pytest.approx(100_000 * exact, rel=1e-12)
+    assert aum(loss).item() == pytest.approx(exact, rel=1e-12)
+
+
+def test_aum_of_a_regression_is_undefined():
+    assert np.isnan(aum(np.full((4, 2), np.nan))).all()
+
+
+def test_aum_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one moment"):
+        aum(np.zeros((0, 3)))
+
+
+def test_masked_means_have_the_textbook_error():
+    values = np.array([[1.0, 5.0], [2.0, np.nan], [6.0, np.nan], [np.inf, np.nan]])
+    mask = np.array([[True, True], [True, False], [True, False], [False, False]])
+    scores = masked_over_runs(values, mask)
+    assert scores.value.tolist() == [3.0, 5.0]
+    assert scores.se.tolist() == pytest.approx([(7 / 3) ** 0.5, np.nan], nan_ok=True)
+    with pytest.raises(ValueError, match="one shape"):
+        inspect.unwrap(masked_over_runs)(values, mask[:2])
