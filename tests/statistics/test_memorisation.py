@@ -97,7 +97,8 @@ def design_effect(agrees: np.ndarray) -> float:
 
     Two runs of a block that both leave the example out share every other point's fate as two of ten cards drawn
     without replacement do: both have it with probability 7·6/90, one alone 21/90, neither 6/90. Walking along the
-    ranks, `open_` is the chance that both runs are still undecided, `half` that one has agreed and the other is undecided.
+    ranks, `open_` is the chance that both runs are still undecided, `half` that one has agreed and the other not yet
+    decided.
     """
     both, one, neither = 42 / 90, 21 / 90, 6 / 90
     open_, half, agree_twice, agree = 1.0, 0.0, 0.0, 0.0
