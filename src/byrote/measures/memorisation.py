@@ -31,9 +31,9 @@ def memorisation(
 
     The standard error is √(v_in/n_in + v_out/n_out). For values that are all 0 or 1, v = p̃(1 − p̃) with one success
     and one failure added to each side (Agresti & Caffo 2000), so that three runs that agree do not claim certainty;
-    for other values v is the unbiased sample variance. It takes the runs for independent. Balanced
-    subsets leave less to chance, so with them the true error is a little smaller (by up to √(7/9) at a fraction of 0.7).
-    The value itself is never adjusted.
+    for other values v is the unbiased sample variance. It takes the runs for independent;
+    balanced subsets leave less to chance, so with them the true error is a little smaller (at a fraction of 0.7 by a
+    factor down to √(7/9)). The value itself is never adjusted.
 
     >>> inclusion = np.array([[True, True], [True, False], [False, True], [False, False]])
     >>> correct = np.array([[1, 1], [1, 1], [0, 1], [0, 1]])
