@@ -1,0 +1,60 @@
+"""What did your neural network learn, and what does it merely know by rote?
+
+Public names are imported when they are first used, so that the command line answers before torch is loaded.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Audit": "byrote.auditing",
+    "audit": "byrote.auditing",
+    "Examples": "byrote.data",
+    "Task": "byrote.data",
+    "load": "byrote.data",
+    "SGD": "byrote.records",
+    "AdamW": "byrote.records",
+    "Constant": "byrote.records",
+    "Cosine": "byrote.records",
+    "Finding": "byrote.records",
+    "Learner": "byrote.records",
+    "Linear": "byrote.records",
+    "Recipe": "byrote.records",
+    "Step": "byrote.records",
+    "ByroteError": "byrote.core",
+}
+_MODULES = ("baselines", "measures", "models", "studies")
+
+__all__ = [
+    "AdamW",
+    "Audit",
+    "ByroteError",
+    "Constant",
+    "Cosine",
+    "Examples",
+    "Finding",
+    "Learner",
+    "Linear",
+    "Recipe",
+    "SGD",
+    "Step",
+    "Task",
+    "audit",
+    "baselines",
+    "load",
+    "measures",
+    "models",
+    "studies",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"byrote.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'byrote' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -24,6 +24,8 @@ class TaskCard:
     num_test: int
     classes: tuple[str, ...]
     """Empty for regression."""
+    chance: float
+    """What always giving the commonest training answer scores; 0 for regression."""
     input_shape: tuple[int, ...]
     notes: tuple[str, ...]
     """What was done to the data on the way in."""

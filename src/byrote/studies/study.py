@@ -79,6 +79,12 @@ class AbstractStudy(ABC):
 
     name: ClassVar[str]
     question: ClassVar[str]
+    uses_runs: ClassVar[bool] = False
+    """Whether `StudyBudget.runs` matters to it."""
+    uses_subsets: ClassVar[bool] = False
+    """Whether `StudyBudget.subsets` matters to it."""
+    largest_task: ClassVar[int | None] = None
+    """On more training examples than this, it looks at a sample unless told how many runs to train."""
 
     @abstractmethod
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:

@@ -1,0 +1,286 @@
+"""The only place that joins studies, engine, executor and store."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from byrote.auditing.budget import parse_budget
+from byrote.auditing.folder import claim_folder, findings_table, read_examples, read_record, write_audit
+from byrote.auditing.planner import GENEROUS, USUAL, Planner
+from byrote.auditing.recipes import default_learner
+from byrote.auditing.table import Table
+from byrote.auditing.verdict import verdict
+from byrote.core import BudgetError, ByroteError
+from byrote.data import Task
+from byrote.execution import Deadline, LocalExecutor, OnProgress, Progress, silent
+from byrote.records import (
+    Cost,
+    Finding,
+    Learner,
+    Record,
+    RunSpec,
+    TaskCard,
+    provenance,
+)
+from byrote.report import write_report
+from byrote.store import AbstractStore, FolderStore, MemoryStore
+from byrote.studies import STUDIES, AbstractStudy, Plan, Results, StudyBudget
+
+DEFAULT_BUDGET = 600.0
+"""Seconds, when neither a budget nor a number of runs was given."""
+FIT_SHARE = 0.45
+"""Of a budget that baselines may take."""
+FINISHING = 5.0
+"""Seconds kept for summaries and the report, at least."""
+FINISHING_SHARE = 0.05
+
+
+@final
+class Audit:
+    """What several studies found out about one learner on one task."""
+
+    def __init__(self, record: Record, examples: pa.Table | None) -> None:
+        """Wrap a record and its per-example scores."""
+        self.record = record
+        self._examples = examples
+
+    @property
+    def findings(self) -> Table:
+        """One row per claim."""
+        return Table(findings_table(tuple(finding for section in self.record.sections for finding in section.findings)))
+
+    @property
+    def examples(self) -> Table:
+        """One row per training example, every score with its standard error.
+
+        Raises:
+            ByroteError: no study of this audit scored examples.
+        """
+        if self._examples is None:
+            raise ByroteError("No study of this audit scored single examples: add 'memorisation' to its studies.")
+        return Table(self._examples)
+
+    def finding(self, claim: str) -> Finding:
+        """The finding of a claim. Raises KeyError when no study made it."""
+        for section in self.record.sections:
+            for finding in section.findings:
+                if finding.claim == claim:
+                    return finding
+        raise KeyError(claim)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write findings, examples and report into a folder."""
+        place = Path(folder)
+        claim_folder(place, about={"task": self.record.task.name, "fingerprint": self.record.task.fingerprint})
+        write_audit(place, record=self.record, examples=self._examples)
+        write_report(self.record, path=place / "report.html")
+        return place
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report, one HTML file."""
+        return write_report(self.record, path=Path(path))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Audit":
+        """Read an audit from its folder."""
+        return cls(read_record(Path(folder)), read_examples(Path(folder)))
+
+    def __repr__(self) -> str:
+        return f"{self.record.title}\n\n{self.record.verdict}\n\n{self.findings!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.record.verdict}</p>{self.findings._repr_html_()}"
+
+
+def audit(
+    task: Task,
+    *,
+    learner: Learner | None = None,
+    studies: Sequence[str | AbstractStudy] = ("random-data", "lookup", "memorisation"),
+    budget: str | float | None = None,
+    runs: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    out: str | Path | None = None,
+    on_progress: OnProgress = silent,
+    keep_partial: bool = False,
+) -> Audit:
+    """Find out what a learner learns of a task and what it memorises.
+
+    The union of the runs that the studies ask for is trained, each distinct run once; runs that a folder already holds
+    are read from it.
+
+    Args:
+        task: training and test examples.
+        learner: model and recipe; a multilayer perceptron with 256 hidden units unless given.
+        studies: names, or studies with settings of their own.
+        budget: the time it may take, such as "60s", "5m" or seconds. Unless runs are given, 10 minutes.
+        runs: networks per condition instead of a budget: seeds for each kind of random data, networks on subsets.
+        seed: the root of every random number.
+        device: "cpu", "cuda", …; a GPU if there is one.
+        out: a folder that keeps every run; None keeps them in memory.
+        on_progress: told how far it is.
+        keep_partial: on Ctrl-C, return what the finished runs say instead of raising KeyboardInterrupt.
+
+    Raises:
+        BudgetError: the budget is too small for one run of each kind; the message says what the least is.
+        ModelError: the model does not fit the task.
+        StoreError: the folder cannot be used.
+
+    >>> import byrote
+    >>> result = byrote.audit(byrote.load("digits"), runs=2, studies=["memorisation"],
+    ...     learner=byrote.Learner(model=byrote.models.linear(), recipe=byrote.Recipe(epochs=1)))
+    >>> result.examples.columns[:3]
+    ('id', 'target', 'memorisation')
+    """
+    began = time.monotonic()
+    if runs is not None and budget is not None:
+        raise ValueError("Expected a budget or a number of runs, got both.")
+    if runs is not None and runs < 1:
+        raise ValueError(f"Expected runs at least 1, got {runs!r}.")
+    seconds = parse_budget(budget) if budget is not None else DEFAULT_BUDGET
+    learner = learner or default_learner(task)
+    chosen = tuple(STUDIES[study]() if isinstance(study, str) else study for study in studies)
+    if not chosen:
+        raise ValueError(f"Expected at least one study, got none. There are: {', '.join(STUDIES)}.")
+    store = _store(out, task)
+    executor = LocalExecutor(task, store=store, device=_device(device))
+    planner = Planner(
+        task=task,
+        learner=learner,
+        studies=chosen,
+        seed=seed,
+        cost=lambda specs: sum(executor.predicted_seconds(spec) for spec in executor.missing_runs(specs)),
+    )
+    on_progress(Progress("measuring the speed of this machine", 0, 1))
+    deadline = None
+    if runs is None:
+        finishing = max(FINISHING, FINISHING_SHARE * seconds)
+        deadline = Deadline(began=began, ends=began + seconds - finishing)
+        least = planner.least() + finishing
+        if least > seconds:
+            raise BudgetError(
+                f"A budget of {seconds:g} seconds is too small: with {learner} the smallest audit takes about "
+                f"{least:.0f} seconds here. Give it more, or a smaller learner (--width, --epochs)."
+            )
+    budgets = planner.fixed(1)
+    try:
+        _fit(executor, planner, deadline=deadline, on_progress=on_progress)
+        if runs is not None or deadline is None:
+            budgets = planner.fixed(runs or 1)
+        else:
+            budgets = planner.within(deadline.left, USUAL if budget is None else GENEROUS)
+        specs = list(_interleaved([plan.runs for plan in _plans(planner, budgets)]))
+        executor.train(specs, deadline=deadline, on_progress=on_progress)
+    except KeyboardInterrupt:
+        if not keep_partial:
+            raise
+    on_progress(Progress("summarising", 0, 1))
+    record, examples = _summarise(planner, budgets, executor=executor, store=store, began=began)
+    on_progress(Progress("summarising", 1, 1))
+    return Audit(record, examples)
+
+
+def _fit(executor: LocalExecutor, planner: Planner, *, deadline: Deadline | None, on_progress: OnProgress) -> None:
+    """Fit the baselines, which do not depend on the number of runs, in their share of the time."""
+    fits = [fit for plan in _plans(planner, planner.fixed(1)) for fit in plan.fits]
+    if deadline is not None:
+        deadline = Deadline(began=deadline.began, ends=deadline.began + FIT_SHARE * deadline.length)
+    executor.fit(list(dict.fromkeys(fits)), deadline=deadline, on_progress=on_progress)
+
+
+def _plans(planner: Planner, budgets: Mapping[str, StudyBudget]) -> list[Plan]:
+    return [study.plan(planner.task, planner.learner, budgets[study.name]) for study in planner.studies]
+
+
+def _interleaved(plans: Iterable[Sequence[RunSpec]]) -> Iterable[RunSpec]:
+    """Every distinct run once; all plans advance at the same relative pace, so that stopping early hurts none most."""
+    placed = [((place + 0.5) / len(plan), spec) for plan in plans for place, spec in enumerate(plan)]
+    return dict.fromkeys(spec for _, spec in sorted(placed, key=lambda pair: pair[0]))
+
+
+def _summarise(
+    planner: Planner,
+    budgets: Mapping[str, StudyBudget],
+    *,
+    executor: LocalExecutor,
+    store: AbstractStore,
+    began: float,
+) -> tuple[Record, pa.Table | None]:
+    task, learner = planner.task, planner.learner
+    plans = _plans(planner, budgets)
+    asked = list(dict.fromkeys(spec for plan in plans for spec in plan.runs))
+    wanted = list(dict.fromkeys(fit for plan in plans for fit in plan.fits))
+    runs = [store.read_run(spec) for spec in asked if spec in store]
+    fits = [store.read_fit(spec) for spec in wanted if spec in store]
+    results = Results(
+        task=task,
+        learner=learner,
+        runs={run.spec: run for run in runs if run.status == "completed"},
+        fits={fit.spec: fit for fit in fits},
+        diverged=tuple(run for run in runs if run.status == "diverged"),
+    )
+    outcomes = [study.summarise(results, budgets[study.name]) for study in planner.studies]
+    sections = tuple(outcome.section for outcome in outcomes)
+    card = _card(task)
+    record = Record(
+        title=f"{task.name}: what {learner.model} learnt, and what it knows by rote",
+        task=card,
+        learner=learner,
+        verdict=verdict(card, sections),
+        sections=sections,
+        cost=Cost(
+            seconds=time.monotonic() - began,
+            num_runs=len(runs),
+            num_reused=len(runs) - executor.num_trained,
+            training_seconds=sum(run.seconds for run in runs),
+            num_fits=len(fits),
+            fitting_seconds=sum(fit.seconds for fit in fits),
+            planned_runs=len(asked),
+        ),
+        provenance=provenance(
+            seed=planner.seed,
+            device=str(executor.device),
+            dtype=learner.recipe.dtype,
+            num_threads=torch.get_num_threads(),
+        ),
+        complete=len(runs) == len(asked) and len(fits) == len(wanted),
+    )
+    return record, next((outcome.examples for outcome in outcomes if outcome.examples is not None), None)
+
+
+def _card(task: Task) -> TaskCard:
+    return TaskCard(
+        name=task.name,
+        fingerprint=task.fingerprint,
+        modality=str(task.modality),
+        num_train=len(task.train),
+        num_test=len(task.test),
+        classes=task.classes,
+        chance=0.0 if task.regression else float(np.bincount(task.train.y).max() / len(task.train)),
+        input_shape=task.input_shape,
+        notes=task.notes,
+    )
+
+
+def _store(out: str | Path | None, task: Task) -> AbstractStore:
+    if out is None:
+        return MemoryStore()
+    claim_folder(Path(out), about={"task": task.name, "fingerprint": task.fingerprint})
+    return FolderStore(Path(out))
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device

@@ -1,0 +1,120 @@
+"""An audit on disk."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from byrote.core import StoreError
+from byrote.records import SCHEMA, Finding, Record, dumps, encode, loads
+
+MARKER = "byrote.json"
+"""Says that a folder is byrote's."""
+
+FINDING_COLUMNS = pa.schema(
+    [
+        ("study", pa.string()),
+        ("claim", pa.string()),
+        ("statement", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("unit", pa.string()),
+        ("null", pa.float64()),
+        ("p_value", pa.float64()),
+        ("num_runs", pa.int64()),
+        ("verdict", pa.string()),
+        ("paper", pa.string()),
+    ]
+)
+
+
+def claim_folder(folder: Path, *, about: dict[str, Any]) -> None:
+    """Make a folder byrote's, or find that it is already.
+
+    Raises:
+        StoreError: it holds something else, is a file, or cannot be written to.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"Expected a folder at {folder}, but a file is there. Choose another with --out.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
+            raise StoreError(
+                f"The folder {folder} holds something else ({', '.join(sorted(p.name for p in folder.iterdir())[:3])}"
+                f" …). Choose an empty or a new one with --out."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / MARKER, json.dumps({"schema": SCHEMA, **about}, indent=2))
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write to {folder}: {error.strerror or error}. Choose another folder with --out."
+        ) from error
+
+
+def findings_table(findings: tuple[Finding, ...]) -> pa.Table:
+    """One row per finding."""
+    return pa.Table.from_pylist([encode(finding) for finding in findings], schema=FINDING_COLUMNS)
+
+
+def write_audit(folder: Path, *, record: Record, examples: pa.Table | None) -> None:
+    """Write `audit.json`, `findings.json`, `findings.parquet` and `examples.parquet`, each whole or not at all."""
+    findings = tuple(finding for section in record.sections for finding in section.findings)
+    try:
+        write_text(folder / "audit.json", dumps(record))
+        write_text(folder / "findings.json", dumps(findings))
+        _write_table(folder / "findings.parquet", findings_table(findings))
+        if examples is not None:
+            _write_table(folder / "examples.parquet", examples)
+    except OSError as error:
+        raise StoreError(
+            f"Could not write to {folder}: {error.strerror or error}. The runs in it are intact."
+        ) from error
+
+
+def read_record(folder: Path) -> Record:
+    """The audit that a folder holds.
+
+    Raises:
+        StoreError: there is none, or it was written by a newer byrote.
+    """
+    path = folder / "audit.json"
+    if not path.exists():
+        hint = " Its runs are there, but no audit was finished: run it again." if (folder / MARKER).exists() else ""
+        raise StoreError(f"There is no audit in {folder}: expected {path}.{hint}")
+    text = path.read_text(encoding="utf-8")
+    try:
+        schema = json.loads(text).get("schema")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise StoreError(f"{path} is not an audit: {error}.") from error
+    if schema != SCHEMA:
+        raise StoreError(f"{path} has schema {schema!r}; this byrote reads {SCHEMA}. Upgrade byrote to read it.")
+    return loads(Record, text, source=str(path))
+
+
+def read_examples(folder: Path) -> pa.Table | None:
+    """The per-example scores that a folder holds."""
+    path = folder / "examples.parquet"
+    return pq.read_table(path) if path.exists() else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under another name, then rename."""
+    temporary = _temporary(path)
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    temporary = _temporary(path)
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")

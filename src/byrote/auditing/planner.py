@@ -1,0 +1,117 @@
+"""How much each study may ask for, so that a budget is kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, final
+
+from byrote.data import Task
+from byrote.records import Learner, RunSpec, Sample
+from byrote.studies import AbstractStudy, StudyBudget
+
+Knob = Literal["runs", "subsets"]
+
+
+class Amount(NamedTuple):
+    """Networks per condition, and networks on subsets."""
+
+    runs: int
+    subsets: int
+
+
+USUAL = Amount(runs=5, subsets=40)
+"""The most that is trained unless somebody asks for more."""
+GENEROUS = Amount(runs=20, subsets=1000)
+"""The most that is trained when a budget was given."""
+FEWEST = Amount(runs=1, subsets=4)
+"""A budget that does not reach for this is too small."""
+ENOUGH = Amount(runs=3, subsets=20)
+"""Rather a smaller sample than fewer runs than this."""
+SAMPLE_SIZES = (20_000, 10_000, 5000, 2000, 1000, 500)
+SHARES = {"memorisation": 0.4, "lookup": 0.25, "random-data": 0.35}
+"""Of the time for training. Networks on subsets serve lookup and memorisation alike."""
+
+Cost = Callable[[Sequence[RunSpec]], float]
+"""Predicted seconds of these runs."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Chooses runs and samples for each study by what they would cost."""
+
+    task: Task
+    learner: Learner
+    studies: tuple[AbstractStudy, ...]
+    seed: int
+    cost: Cost
+
+    def fixed(self, runs: int) -> dict[str, StudyBudget]:
+        """So many runs of each kind on the whole task, whatever they cost."""
+        return {study.name: self._budget(runs=runs, subsets=runs) for study in self.studies}
+
+    def least(self) -> float:
+        """Seconds of the smallest plan that says anything."""
+        smallest = self._sizes(None)[-1]
+        budget = self._budget(runs=FEWEST.runs, subsets=FEWEST.subsets, sample=smallest)
+        specs = [spec for study in self.studies for spec in study.plan(self.task, self.learner, budget).runs]
+        return self.cost(list(dict.fromkeys(specs)))
+
+    def within(self, seconds: float, most: Amount) -> dict[str, StudyBudget]:
+        """As many runs as fit into so many seconds, on as much of the task as leaves enough of them."""
+        wanted = {study.name: SHARES.get(study.name, 0.3) for study in self.studies}
+        share = {name: seconds * part / sum(wanted.values()) for name, part in wanted.items()}
+        subsets = self._budget(runs=0, subsets=0)
+        by_subsets = [study for study in self.studies if study.uses_subsets]
+        if by_subsets:
+            pays = max(by_subsets, key=lambda study: share[study.name])
+            part = share[pays.name] * (0.5 if pays.uses_runs else 1.0)
+            subsets = self._choose(pays, part, "subsets", most.subsets, ENOUGH.subsets, FEWEST.subsets)
+        budgets: dict[str, StudyBudget] = {}
+        for study in self.studies:
+            budget = subsets if study.uses_subsets else self._budget(runs=0, subsets=0)
+            if study.uses_runs:
+                part = share[study.name] * (0.5 if by_subsets == [study] else 1.0)
+                chosen = self._choose(study, part, "runs", most.runs, ENOUGH.runs, FEWEST.runs)
+                budget = replace(
+                    budget, runs=chosen.runs, sample=budget.sample if study.uses_subsets else chosen.sample
+                )
+            budgets[study.name] = budget
+        return budgets
+
+    def _choose(
+        self, study: AbstractStudy, seconds: float, knob: Knob, most: int, enough: int, fewest: int
+    ) -> StudyBudget:
+        """The largest sample that leaves time for enough runs, and as many runs as fit then."""
+        sizes = self._sizes(study.largest_task) if knob == "subsets" or not study.uses_subsets else [None]
+        budget = self._budget(runs=0, subsets=0)
+        for sample in sizes:
+            budget = self._budget(runs=0, subsets=0, sample=sample)
+            number = self._most(study, budget, seconds, knob, most)
+            budget = replace(budget, **{knob: max(fewest, number)})
+            if number >= min(enough, most):
+                break
+        return budget
+
+    def _most(self, study: AbstractStudy, budget: StudyBudget, seconds: float, knob: Knob, most: int) -> int:
+        """The largest number up to `most` that fits, by bisection; 0 when none does."""
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            specs = study.plan(self.task, self.learner, replace(budget, **{knob: middle})).runs
+            low, high = (middle, high) if self.cost(specs) <= seconds else (low, middle - 1)
+        return low
+
+    def _sizes(self, largest: int | None) -> list[Sample | None]:
+        """The whole task, unless the study says it is too large, then ever smaller samples of it."""
+        number = len(self.task.train)
+        whole: list[Sample | None] = [None] if largest is None or number <= largest else []
+        limit = number if largest is None else min(number, largest + 1)
+        samples = [
+            Sample(train=size, test=min(len(self.task.test), max(500, size // 2)), draw=self.seed)
+            for size in SAMPLE_SIZES
+            if size < limit and size >= 10 * max(1, self.task.num_classes)
+        ]
+        return [*whole, *samples] or [None]
+
+    def _budget(self, *, runs: int, subsets: int, sample: Sample | None = None) -> StudyBudget:
+        return StudyBudget(runs=runs, subsets=subsets, seed=self.seed, sample=sample)

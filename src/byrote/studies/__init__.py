@@ -1,0 +1,19 @@
+"""One file per question."""
+
+from byrote.studies.lookup import Lookup
+from byrote.studies.memorisation import Memorisation
+from byrote.studies.random_data import RandomData
+from byrote.studies.registry import STUDIES
+from byrote.studies.study import AbstractStudy, Outcome, Plan, Results, StudyBudget
+
+__all__ = [
+    "STUDIES",
+    "AbstractStudy",
+    "Lookup",
+    "Memorisation",
+    "Outcome",
+    "Plan",
+    "RandomData",
+    "Results",
+    "StudyBudget",
+]

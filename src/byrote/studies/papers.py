@@ -1,0 +1,10 @@
+"""Where the claims come from."""
+
+ZHANG = "Zhang et al. 2017, Understanding deep learning requires rethinking generalization, https://arxiv.org/abs/1611.03530"
+ARPIT = "Arpit et al. 2017, A closer look at memorization in deep networks, https://arxiv.org/abs/1706.05394"
+FELDMAN = "Feldman & Zhang 2020, What neural networks memorize and why, https://arxiv.org/abs/2008.03703"
+RUCKER = "Rücker et al. 2007, y-Randomization and its variants in QSPR/QSAR, https://doi.org/10.1021/ci700157b"
+KAPOOR = "Kapoor & Narayanan 2023, Leakage and the reproducibility crisis in ML-based science, https://doi.org/10.1016/j.patter.2023.100804"
+COVER_HART = "Cover & Hart 1967, Nearest neighbor pattern classification, https://doi.org/10.1109/TIT.1967.1053964"
+BREIMAN = "Breiman 2001, Random forests, https://doi.org/10.1023/A:1010933404324"
+BELKIN = "Belkin et al. 2018, To understand deep learning we need to understand kernel learning, https://arxiv.org/abs/1802.01396"

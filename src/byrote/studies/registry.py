@@ -1,0 +1,11 @@
+"""The studies by name."""
+
+from byrote.core import Registry
+from byrote.studies.lookup import Lookup
+from byrote.studies.memorisation import Memorisation
+from byrote.studies.random_data import RandomData
+from byrote.studies.study import AbstractStudy
+
+STUDIES: Registry[type[AbstractStudy]] = Registry("study")
+for study in (RandomData, Lookup, Memorisation):
+    STUDIES.add(study.name)(study)
