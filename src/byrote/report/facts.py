@@ -1,0 +1,147 @@
+"""What was run: task, recipe, cost, seeds, versions, machine and command."""
+
+import shlex
+from dataclasses import dataclass
+from typing import assert_never, final
+
+from byrote.records import (
+    SGD,
+    AdamW,
+    Constant,
+    Cosine,
+    Cost,
+    Learner,
+    Linear,
+    Optimiser,
+    Provenance,
+    Record,
+    Schedule,
+    Step,
+    TaskCard,
+)
+from byrote.report.labels import brief, printable
+from byrote.report.numerals import counted, duration, grouped, significant
+
+_SHOWN_CLASSES = 20
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FactSheet:
+    """Names and values under one heading."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+
+
+def fact_sheets(record: Record) -> tuple[FactSheet, ...]:
+    """Everything needed to judge the record and to run it again."""
+    return (
+        FactSheet(title="Task", rows=_task(record.task), notes=tuple(map(printable, record.task.notes))),
+        FactSheet(title="Recipe", rows=_learner(record.learner)),
+        FactSheet(title="Cost", rows=_cost(record.cost)),
+        FactSheet(title="Machine and versions", rows=_machine(record.provenance)),
+    )
+
+
+def command_line(made: Provenance) -> str:
+    """The command that made the record, as it would be typed."""
+    return printable(shlex.join(made.argv))
+
+
+def task_line(task: TaskCard) -> str:
+    """The task in one line."""
+    kind = f"{len(task.classes)} classes" if task.classes else "regression"
+    return f"{grouped(task.num_train)} training and {grouped(task.num_test)} test examples, {kind}"
+
+
+def learner_line(learner: Learner) -> str:
+    """The learner in one line."""
+    return brief(str(learner), limit=300)
+
+
+def shortfall(cost: Cost) -> str:
+    """How much of the plan there is, when there is less than all."""
+    if cost.planned_runs <= cost.num_runs:
+        return ""
+    return f"{grouped(cost.num_runs)} of {counted(cost.planned_runs, one='planned training', many='planned trainings')}"
+
+
+def _task(task: TaskCard) -> tuple[tuple[str, str], ...]:
+    shown = ", ".join(brief(name, limit=40) for name in task.classes[:_SHOWN_CLASSES])
+    more = f" and {grouped(len(task.classes) - _SHOWN_CLASSES)} more" if len(task.classes) > _SHOWN_CLASSES else ""
+    chance = (("chance: always the commonest answer", significant(task.chance)),) if task.classes else ()
+    return (
+        ("name", brief(task.name)),
+        ("kind of data", brief(task.modality)),
+        ("training examples", grouped(task.num_train)),
+        ("test examples", grouped(task.num_test)),
+        ("input shape", " × ".join(grouped(size) for size in task.input_shape) or "one number"),
+        ("target", f"{grouped(len(task.classes))} classes: {shown}{more}" if task.classes else "a number (regression)"),
+        *chance,
+        ("fingerprint", brief(task.fingerprint, limit=64)),
+    )
+
+
+def _learner(learner: Learner) -> tuple[tuple[str, str], ...]:
+    recipe = learner.recipe
+    return (
+        ("model", brief(str(learner.model), limit=300)),
+        ("optimiser", _optimiser(recipe.optimiser)),
+        ("learning rate", f"{recipe.optimiser.lr:g}, {_schedule(recipe.schedule)}"),
+        ("batch size", grouped(recipe.batch_size)),
+        ("epochs", grouped(recipe.epochs)),
+        ("precision", recipe.dtype),
+    )
+
+
+def _optimiser(optimiser: Optimiser) -> str:
+    match optimiser:
+        case SGD():
+            return f"SGD, momentum {optimiser.momentum:g}, weight decay {optimiser.weight_decay:g}"
+        case AdamW():
+            betas = f"β₁ {optimiser.beta1:g}, β₂ {optimiser.beta2:g}, ε {optimiser.eps:g}"
+            return f"AdamW, {betas}, weight decay {optimiser.weight_decay:g}"
+        case _:
+            assert_never(optimiser)
+
+
+def _schedule(schedule: Schedule) -> str:
+    match schedule:
+        case Constant():
+            return "constant"
+        case Step():
+            return f"times {schedule.factor:g} every {counted(schedule.every, one='epoch', many='epochs')}"
+        case Cosine():
+            return "falling to 0 along half a cosine"
+        case Linear():
+            return "falling to 0 along a line"
+        case _:
+            assert_never(schedule)
+
+
+def _cost(cost: Cost) -> tuple[tuple[str, str], ...]:
+    planned = f" of {grouped(cost.planned_runs)} planned" if cost.planned_runs > cost.num_runs else ""
+    rows = [
+        ("trainings", f"{grouped(cost.num_runs)}{planned}"),
+        ("of these read from disk", grouped(cost.num_reused)),
+        ("time in training", duration(cost.training_seconds)),
+    ]
+    if cost.num_fits:
+        rows += [("fits of baselines", grouped(cost.num_fits)), ("time in fitting", duration(cost.fitting_seconds))]
+    return (*rows, ("this call took", duration(cost.seconds)))
+
+
+def _machine(made: Provenance) -> tuple[tuple[str, str], ...]:
+    return (
+        ("seed", str(made.seed)),
+        ("device", brief(made.device)),
+        ("precision", brief(made.dtype)),
+        ("threads", grouped(made.num_threads)),
+        ("made", brief(made.created)),
+        ("git revision", brief(made.git_revision) or "outside a repository"),
+        ("platform", brief(made.platform)),
+        ("Python", brief(made.python)),
+        *((brief(name), brief(version)) for name, version in made.versions),
+    )
