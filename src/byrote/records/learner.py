@@ -33,22 +33,27 @@ class ModelSpec:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class Learner:
     """A named model plus a recipe. Capacity belongs to the whole learner, not to the model (Arpit et al. 2017)."""
 
     model: ModelSpec
     recipe: Recipe = field(default_factory=Recipe)
 
-    def __post_init__(self) -> None:
-        model = cast("object", self.model)
-        if callable(model):
-            object.__setattr__(self, "model", custom(model))
-        elif not isinstance(model, ModelSpec):
+    def __init__(self, *, model: ModelSpec | Callable[..., Any], recipe: Recipe | None = None) -> None:
+        """Pair a model, or a user's own factory of one, with a recipe.
+
+        Raises:
+            TypeError: the model is neither.
+        """
+        given = cast("object", model)
+        if not isinstance(given, ModelSpec) and not callable(given):
             raise TypeError(
                 f"Expected model to be a ModelSpec such as byrote.models.mlp(width=256), or a factory that makes "
                 f"a torch.nn.Module; got {type(model).__name__}."
             )
+        object.__setattr__(self, "model", given if isinstance(given, ModelSpec) else custom(given))
+        object.__setattr__(self, "recipe", Recipe() if recipe is None else recipe)
 
     def __str__(self) -> str:
         recipe = self.recipe
