@@ -19,7 +19,7 @@ import torch
 
 from byrote.core import DataError, MissingExtraError, UnknownNameError
 from byrote.data import SOURCES, Examples, Task, load
-from byrote.data.sources import fashion_mnist
+from byrote.data.sources import fashion_mnist, read_table
 
 # --- every source ----------------------------------------------------------------------------------------------------
 
@@ -404,11 +404,12 @@ def test_rare_categories_are_pooled_and_missing_ones_are_a_category(tmp_path: Pa
 
 
 def test_text_that_names_rows_and_row_numbers_are_left_out(tmp_path: Path) -> None:
-    columns = {"": list(range(60)), "name": [f"Mrs {row}" for row in range(60)], **flowers()}
+    numbers = {"": list(range(60)), "PassengerId": list(range(1, 61))}
+    columns = numbers | {"name": [f"Mrs {row}" for row in range(60)]} | flowers()
     task = load(write_csv(tmp_path / "t.csv", columns))
     assert set(task.feature_columns) == {"length", "colour"}
     assert any("another one in nearly every row" in note and "name" in note for note in task.notes)
-    assert any("only number the rows" in note for note in task.notes)
+    assert any("only number the rows: (unnamed), PassengerId" in note for note in task.notes)
 
 
 def test_a_number_that_happens_to_count_is_kept(tmp_path: Path) -> None:
@@ -498,15 +499,22 @@ def test_a_column_called_split_is_a_feature_like_any_other(tmp_path: Path) -> No
     assert len(task.test) == 12
 
 
-def test_types_are_inferred_from_the_whole_column(tmp_path: Path) -> None:
-    """The type of a column is not decided by its first megabyte."""
-    num_rows = 200_000
-    columns = {"x": ["1"] * (num_rows - 1) + ["2.5"], "label": [0, 1] * (num_rows // 2)}
-    columns["x"][::7] = ["3"] * len(columns["x"][::7])
+def test_types_are_inferred_from_the_whole_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The type of a column is not decided by its first block."""
+    monkeypatch.setattr(read_table, "LONGEST_ROW", 1_000)
+    num_rows = 20_000
+    columns = {"x": ["1", "3"] * (num_rows // 2), "label": [0, 1] * (num_rows // 2)}
+    columns["x"][-1] = "2.5"
     task = load(write_csv(tmp_path / "t.csv", columns))
     assert task.feature_names == ("x",)
     x, _ = whole(task)
     assert x[-1, 0] == 2.5
+
+
+def test_a_row_may_be_longer_than_a_megabyte(tmp_path: Path) -> None:
+    columns = {f"{place}".zfill(1_000): [0, 1] * 5 for place in range(1_500)}
+    task = load(write_csv(tmp_path / "t.csv", columns | {"label": [0, 0, 1, 1, 0, 1, 0, 1, 0, 1]}))
+    assert task.input_shape == (1_500,)
 
 
 def test_a_byte_order_mark_semicolons_decimal_commas_and_quotes_are_understood(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Columns of a table as features: what a network can read of each, fitted on the training rows alone."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,8 @@ FEWEST_ROWS = 50
 """With this few rows, neither text that differs in each row nor a row number is recognised as such."""
 DISTINCT_SHARE = 0.9
 """A text column with more distinct values than this share of its rows names rows; it does not describe them."""
-ROW_NUMBER_NAMES = ("", "unnamed: 0", "__index_level_0__", "index", "id", "row", "rownames")
+ROW_NUMBER_NAME = re.compile(r"|unnamed: 0|__index_level_0__|.*id|.*index|rows?|row.?(names?|numbers?)", re.IGNORECASE)
+"""What a column that merely numbers the rows is called."""
 FLOAT32_DIGITS = 2.0**-24
 
 Treatment = Literal["number", "category", "constant", "text", "row number"]
@@ -152,7 +154,7 @@ def _refuse_infinite(name: str, values: Float[np.ndarray, "example"]) -> None:
 
 def _counts_rows(name: str, column: pa.ChunkedArray) -> bool:
     """Whether a column of integers merely numbers the rows; a sorted file would betray its targets there."""
-    if not pa.types.is_integer(column.type) or len(column) <= FEWEST_ROWS or name.casefold() not in ROW_NUMBER_NAMES:
+    if not pa.types.is_integer(column.type) or len(column) <= FEWEST_ROWS or not ROW_NUMBER_NAME.fullmatch(name):
         return False
     return column.null_count == 0 and bool((np.diff(column.to_numpy()) == 1).all())
 
@@ -218,4 +220,4 @@ def describe_columns(columns: Sequence[Column]) -> tuple[str, ...]:
 
 def _listed(names: Sequence[str], *, most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(name or "(unnamed)" for name in names[:most]) + more

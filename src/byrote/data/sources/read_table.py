@@ -1,6 +1,7 @@
 """CSV, TSV and Parquet files as Arrow tables."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ from byrote.data.sources.files import check_readable
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 LONGEST_MESSAGE = 300
+LONGEST_ROW = 2**26
+"""Bytes of the longest row that can be read, for Arrow wants each to lie within a block or two."""
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
 
 
@@ -25,7 +28,7 @@ def read_table(path: Path) -> pa.Table:
     """
     check_readable(path)
     table = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path)
-    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise DataError(f"Expected column names that differ, got {twice[0]!r} more than once in {path}. Rename one.")
     if table.num_rows == 0:
@@ -61,12 +64,10 @@ def _delimiter(path: Path) -> str:
 
 
 def _parse(path: Path, *, delimiter: str, decimal_point: str) -> pa.Table:
-    """One block holds the whole file, so that a type is inferred from all of a column and not from its beginning."""
-    block_size = min(path.stat().st_size + 1, 2**31 - 1)
     try:
         table = pc_csv.read_csv(
             path,
-            read_options=pc_csv.ReadOptions(block_size=block_size),
+            read_options=pc_csv.ReadOptions(block_size=LONGEST_ROW),
             parse_options=pc_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pc_csv.ConvertOptions(strings_can_be_null=True, decimal_point=decimal_point),
         )
