@@ -227,12 +227,11 @@ def _summarise(
     )
     outcomes = [study.summarise(results, budgets[study.name]) for study in planner.studies]
     sections = tuple(outcome.section for outcome in outcomes)
-    card = _card(task)
     record = Record(
         title=f"{task.name}: what {learner.model} learnt, and what it knows by rote",
-        task=card,
+        task=_card(task),
         learner=learner,
-        verdict=verdict(card, sections),
+        verdict=verdict(sections),
         sections=sections,
         cost=Cost(
             seconds=time.monotonic() - began,

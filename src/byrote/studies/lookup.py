@@ -1,5 +1,6 @@
 """A lookup table, or learning? (the network against tables, forests and kernels on the same held-out examples)"""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -7,7 +8,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from byrote.data import Task, inclusion
-from byrote.measures import combined_interval, mcnemar, mean_interval, nearest, per_run_mean
+from byrote.measures import (
+    combined_interval,
+    heldout_mean,
+    included_mean,
+    mcnemar,
+    mean_interval,
+    memorisation,
+    nearest,
+    per_run_mean,
+)
 from byrote.records import (
     BalancedSubset,
     Bar,
@@ -133,7 +143,10 @@ class Lookup(AbstractStudy):
         section = Section(
             study=self.name,
             title=self.question,
-            summary=" ".join(f.statement for f in (findings[0], *findings[3:])),
+            summary=" ".join(
+                s for s in (_answer(task, decompositions.get("network")), _scores(task, networks, baselines)) if s
+            )
+            or "Nothing was finished in time, so nothing can be said yet.",
             findings=findings,
             figures=_figures(results, networks, baselines, decompositions),
             notes=self._notes(results, networks, baselines, budget),
@@ -203,6 +216,56 @@ class Lookup(AbstractStudy):
         return tuple(notes)
 
 
+def _answer(task: Task, parts: Decomposition | None) -> str:
+    """The decomposition in one sentence."""
+    if parts is None:
+        return ""
+    learnt, memorised = _of_100(parts.learnt), _of_100(parts.memorised)
+    if task.regression:
+        return (
+            f"Of the variance of the training targets {learnt} % is learnt (explained for examples that were "
+            "left out) and "
+            f"{memorised} % is memorised (explained only for examples that were trained on)."
+        )
+    return (
+        f"Of 100 training answers, {learnt} are learnt, {100 * parts.chance:.1f} chance alone would give and "
+        f"{memorised} "
+        f"are memorised."
+    )
+
+
+def _of_100(interval: Interval) -> str:
+    if not math.isfinite(interval.low):
+        return f"{100 * interval.value:.1f}"
+    return f"{100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def _scores(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> str:
+    """Who scores what on the held-out examples, in one sentence; of several tables or kernels the best."""
+    shift = 1.0 if task.regression else 0.0
+
+    def shown(outputs: list[Float[np.ndarray, "example output"]]) -> str:
+        score = float(np.mean([heldout_quality(task, part).mean() for part in outputs])) + shift
+        return f"an R² of {score:.3f}" if task.regression else percent(score)
+
+    def best(names: dict[str, Baseline]) -> str:
+        fitted = {
+            name: heldout_quality(task, fit.test_outputs).mean() for name, fit in baselines.items() if name in names
+        }
+        return max(fitted, key=fitted.__getitem__, default="")
+
+    rivals = [
+        f"the {name} {shown([baselines[name].test_outputs])}"
+        for group in (TABLES, FORESTS, KERNELS)
+        if (name := best(group))
+    ]
+    own = [f"the network scores {shown([run.trace.test_outputs for run in networks])}"] if networks else []
+    if not own and not rivals:
+        return ""
+    said = ", ".join([*own, *rivals])
+    return f"On held-out examples {said}."
+
+
 def _train_quality(part: Task, fit: Fit) -> Float[np.ndarray, "example"]:
     assert fit.train_outputs is not None
     outputs, y = fit.train_outputs, part.train.y
@@ -214,16 +277,30 @@ def _train_quality(part: Task, fit: Fit) -> Float[np.ndarray, "example"]:
 def _decompose(
     part: Task, mask: Bool[np.ndarray, "run example"], values: Float[np.ndarray, "run example"]
 ) -> Decomposition:
-    """Each run's score in and out; intervals over runs. For regression scores are R²."""
+    """Scores in and out (for regression, R²); intervals over runs and examples, both taken as drawn at random."""
     scores = values + 1.0 if part.regression else values
     included, heldout = per_run_mean(mask, scores), per_run_mean(~mask, scores)
     level = chance(part)
     return Decomposition(
-        included=mean_interval(included),
-        learnt=mean_interval(heldout - level),
-        memorised=mean_interval(included - heldout),
+        included=_over_both(included, included_mean(mask, scores).value),
+        learnt=_over_both(heldout - level, heldout_mean(mask, scores).value - level),
+        memorised=_over_both(included - heldout, memorisation(mask, scores).value),
         chance=level,
         num_runs=len(mask),
+    )
+
+
+def _over_both(by_run: Float[np.ndarray, "run"], by_example: Float[np.ndarray, "example"]) -> Interval:
+    known = by_example[np.isfinite(by_example)]
+    runs = by_run[np.isfinite(by_run)]
+    if len(runs) < 2 or len(known) < 2:
+        return mean_interval(runs[:1] if len(runs) else np.zeros(1))
+    return combined_interval(
+        float(runs.mean()),
+        variances=(
+            (float(runs.var(ddof=1)) / len(runs), len(runs) - 1),
+            (float(known.var(ddof=1)) / len(known), len(known) - 1),
+        ),
     )
 
 
@@ -420,7 +497,8 @@ def _by_distance(results: Results, networks: list[Run], baselines: dict[str, Fit
         x_label="distance to the nearest training example (mean of each fifth)",
         y_label="R²" if task.regression else "held-out accuracy",
         series=series,
-        caption="A lookup table is as good as its nearest entry. What stays right far from every training example was learnt.",
+        caption="A lookup table is as good as its nearest entry. What stays right far from every training "
+        "example was learnt.",
     )
     return [curve, histogram]
 

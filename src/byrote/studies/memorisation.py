@@ -136,7 +136,8 @@ class Memorisation(AbstractStudy):
         task, recipe = results.task, runs[0].spec.learner.recipe
         bound = error_bound(num_runs=len(runs), fraction=SUBSET_FRACTION)
         notes = [
-            f"From {len(runs)} networks, each trained on a random {SUBSET_FRACTION:.0%}; every example left out equally "
+            f"From {len(runs)} networks, each trained on a random {SUBSET_FRACTION:.0%}; every example left out "
+            "equally "
             f"often, as nearly as that number allows. The root mean squared error of a memorisation score is at most "
             f"{np.sqrt(bound):.2f}; each score carries its own standard error.",
             f"The scores are of this recipe: {recipe.epochs} epochs. An example that no network fits cannot be "
@@ -146,12 +147,14 @@ class Memorisation(AbstractStudy):
             notes.append("Groups are left out whole: a score says what is known without the example's group.")
         if budget.sample is not None:
             notes.append(
-                f"Scores are for a stratified sample of {budget.sample.train:,} of {len(task.train):,} training examples, "
+                f"Scores are for a stratified sample of {budget.sample.train:,} of {len(task.train):,} training "
+                "examples, "
                 f"with {recipe.epochs} epochs in place of {results.learner.recipe.epochs}, since each has fewer steps."
             )
         if task.regression:
             notes.append(
-                "For numbers, memorisation is how much smaller the squared error is when the example was trained on, in "
+                "For numbers, memorisation is how much smaller the squared error is when the example was trained "
+                "on, in "
                 f"units of the target's variance; fitted means an error below {LOSS_FITTED:g} of it."
             )
         return tuple(notes)
@@ -224,7 +227,8 @@ def _never_fitted(scores: ExampleScores, *, num_runs: int) -> Finding:
     return Finding(
         study=Memorisation.name,
         claim="never-fitted-share",
-        statement=f"{count:,} of {known:,} training examples ({percent(count / max(known, 1))}) are never fitted, even by "
+        statement=f"{count:,} of {known:,} training examples ({percent(count / max(known, 1))}) are never "
+        "fitted, even by "
         f"networks that were trained on them.",
         value=interval.value,
         low=interval.low,
@@ -244,7 +248,8 @@ def _summary(part: Task, scores: ExampleScores, finding: Finding) -> str:
     suspects = len(_suspects(part, scores))
     return (
         f"{counts['learnt']:,} of {known:,} training examples ({percent(counts['learnt'] / known)}) are learnt, "
-        f"{counts['memorised']:,} ({percent(counts['memorised'] / known)}) are memorised with a score of {MEMORISED:g} or "
+        f"{counts['memorised']:,} ({percent(counts['memorised'] / known)}) are memorised with a score of "
+        f"{MEMORISED:g} or "
         f"more, {counts['never fitted']:,} are never fitted. "
         f"{suspects:,} have a target that networks which never saw them find unlikely."
     )
@@ -326,7 +331,8 @@ def _suspect_gallery(part: Task, scores: ExampleScores, suspects: Int[np.ndarray
     return Gallery(
         title="Suspected label errors",
         items=tuple(_item(part, scores, int(position)) for position in suspects[:NUM_SHOWN]),
-        caption="Networks that never saw these examples give their target little probability. Look before you change it: "
+        caption="Networks that never saw these examples give their target little probability. Look before you "
+        "change it: "
         "a rare or ambiguous example looks the same.",
     )
 
