@@ -2,6 +2,18 @@
 
 from byrote.models.build import build
 from byrote.models.catalogue import MODELS, CatalogueEntry, Shape, cnn, linear, mlp, named_model
+from byrote.models.failure import describe_failure
 from byrote.records import custom
 
-__all__ = ["MODELS", "CatalogueEntry", "Shape", "build", "cnn", "custom", "linear", "mlp", "named_model"]
+__all__ = [
+    "MODELS",
+    "CatalogueEntry",
+    "Shape",
+    "build",
+    "cnn",
+    "custom",
+    "describe_failure",
+    "linear",
+    "mlp",
+    "named_model",
+]

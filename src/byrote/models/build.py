@@ -1,18 +1,17 @@
 """From a spec to a module with fresh weights."""
 
 import inspect
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from byrote.core import ModelError, derive, load_attribute
+from byrote.core import ModelError, derive
 from byrote.data import Task
-from byrote.models.catalogue import MODELS, Shape
-from byrote.records import ModelSpec
+from byrote.models.catalogue import MODELS, Shape, load_factory
+from byrote.models.failure import describe_failure
+from byrote.records import ModelSpec, custom
 
 
 def build(spec: ModelSpec, *, task: Task, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -24,12 +23,23 @@ def build(spec: ModelSpec, *, task: Task, seed: int, dtype: torch.dtype = torch.
         seed: the run's seed.
         dtype: the precision of its parameters.
 
+    Returns:
+        A module that turns inputs [batch, *task.input_shape] into [batch, task.num_outputs] (or [batch] for one
+        output), in the mode its author left it in.
+
     Raises:
         ModelError: the factory fails, does not make a module, or the module's outputs do not fit the targets.
+        UnknownNameError: no such network, module or attribute.
     """
+    factory = _factory(spec, task)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "initialisation"))
-        module = _make(spec, task)
+        try:
+            module = factory()
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{spec.name} failed to make a model: {describe_failure(error)}") from error
         if not isinstance(module, nn.Module):
             raise ModelError(f"Expected {spec.name} to make a torch.nn.Module, got {type(module).__name__}.")
         module = module.to(dtype)
@@ -37,19 +47,26 @@ def build(spec: ModelSpec, *, task: Task, seed: int, dtype: torch.dtype = torch.
     return module
 
 
-def _make(spec: ModelSpec, task: Task) -> Any:
-    if ":" not in spec.name and spec.factory is None:
-        return MODELS[spec.name].build(Shape(task.input_shape, task.num_outputs), **dict(spec.arguments))
-    factory = spec.factory or load_attribute(spec.name)
+def _factory(spec: ModelSpec, task: Task) -> Callable[[], Any]:
+    """What makes the module, with its arguments bound."""
+    if spec.factory is None and not spec.digest:
+        entry = MODELS[spec.name]
+        return lambda: entry.build(Shape(task.input_shape, task.num_outputs), **dict(spec.arguments))
+    factory = spec.factory or _reload(spec)
     if isinstance(factory, nn.Module):
         raise ModelError(
-            f"{spec.name} is one trained or half-trained module. Every run needs a network of its own: "
-            f"hand over its class or a function that makes it."
+            f"{spec.name} is one module, perhaps trained already. Every run needs a network of its own: "
+            f"hand over its class, or a function that makes it."
         )
-    try:
-        return factory(task) if _takes_task(factory) else factory()
-    except Exception as error:
-        raise ModelError(f"{spec.name} failed to make a model: {_where(error)}") from error
+    return (lambda: factory(task)) if _takes_task(factory) else factory
+
+
+def _reload(spec: ModelSpec) -> Callable[..., Any]:
+    """A user's factory in a process that did not make the spec; other code under the same name is another model."""
+    factory = load_factory(spec.name)
+    if custom(factory, name=spec.name).digest != spec.digest:
+        raise ModelError(f"The source of {spec.name} has changed since this run was planned. Plan it again.")
+    return factory
 
 
 def _takes_task(factory: Callable[..., Any]) -> bool:
@@ -66,31 +83,35 @@ def _check(module: nn.Module, *, spec: ModelSpec, task: Task, dtype: torch.dtype
     inputs = torch.as_tensor(task.normalise(task.train.x[:2])).to(dtype).reshape(-1, *task.input_shape)
     was_training = module.training
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             outputs = module.eval()(inputs)
     except Exception as error:
         raise ModelError(
-            f"{spec.name} could not take a batch of inputs of shape {tuple(inputs.shape)}: {_where(error)}"
+            f"{spec.name} could not take a batch of inputs of shape {tuple(inputs.shape)}: {describe_failure(error)}"
         ) from error
     module.train(was_training)
-    wanted = (len(inputs), task.num_outputs)
-    got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if got == (len(inputs),) and task.num_outputs == 1:
-        return
-    if got != wanted:
-        meaning = f"one logit for each of the {task.num_classes} classes" if task.num_classes else "one number"
-        raise ModelError(
-            f"Expected {spec.name} to turn inputs of shape {tuple(inputs.shape)} into outputs of shape {wanted} "
-            f"({meaning} per example), got {got}."
-        )
+    _check_shape(outputs, inputs, spec=spec, task=task)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ModelError(f"{spec.name} has no parameters to train.")
+    if outputs.dtype != dtype:
+        raise ModelError(
+            f"Expected {spec.name} to answer inputs of {dtype} with outputs of {dtype}, got {outputs.dtype}. "
+            f"Make the tensors inside it with the dtype of its input."
+        )
+    if not outputs.requires_grad:
+        raise ModelError(
+            f"The outputs of {spec.name} do not depend on its trainable parameters, so there is nothing to learn: "
+            f"look for detach(), torch.no_grad(), argmax() or rounding in its forward."
+        )
 
 
-def _where(error: BaseException) -> str:
-    """The error's own words, and the user's line it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parent.parent)
-    theirs = [frame for frame in frames if not frame.filename.startswith(ours) and "/torch/" not in frame.filename]
-    place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
-    return f"{type(error).__name__}: {str(error).strip() or 'no message'}{place}"
+def _check_shape(outputs: object, inputs: Tensor, *, spec: ModelSpec, task: Task) -> None:
+    wanted = (len(inputs), task.num_outputs)
+    got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if got == wanted or (got == (len(inputs),) and task.num_outputs == 1):
+        return
+    meaning = f"one logit for each of the {task.num_classes} classes" if task.num_classes else "one number"
+    raise ModelError(
+        f"Expected {spec.name} to turn inputs of shape {tuple(inputs.shape)} into outputs of shape {wanted} "
+        f"({meaning} per example), got {got}."
+    )

@@ -1,13 +1,15 @@
 """Reference networks, small enough to train hundreds of."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from torch import nn
 
-from byrote.core import ModelError, Registry, SpecError, did_you_mean, load_attribute
+from byrote.core import ModelError, Registry, SpecError, UnknownNameError, did_you_mean, load_attribute
+from byrote.models.failure import describe_failure
 from byrote.records import ModelSpec, custom
 
 
@@ -28,7 +30,9 @@ class CatalogueEntry:
     build: Callable[..., nn.Module]
     """Called with a `Shape` and the spec's arguments."""
     summary: str
+    """One line for a list of models."""
     defaults: dict[str, int] = field(default_factory=dict)
+    """The arguments it takes, whole numbers above 0, and their defaults."""
 
 
 MODELS: Registry[CatalogueEntry] = Registry("model")
@@ -40,13 +44,20 @@ def linear() -> ModelSpec:
 
 
 def mlp(*, width: int = 256, depth: int = 1) -> ModelSpec:
-    """A multilayer perceptron: `depth` hidden layers of `width` ReLU units on the flattened input."""
+    """A multilayer perceptron: `depth` hidden layers of `width` ReLU units on the flattened input.
+
+    Raises:
+        SpecError: width or depth is not a whole number above 0.
+    """
     return named_model("mlp", width=width, depth=depth)
 
 
 def cnn(*, width: int = 16) -> ModelSpec:
     """A small convolutional network: two 3×3 convolutions (`width` and 2·`width` channels), each with GroupNorm, ReLU
     and 2×2 max-pooling, then an affine map. For images of at least 4 × 4 pixels.
+
+    Raises:
+        SpecError: width is not a whole number above 0.
     """
     return named_model("cnn", width=width)
 
@@ -57,14 +68,19 @@ def named_model(name: str, **arguments: int) -> ModelSpec:
     >>> str(named_model("mlp", width=32))
     'mlp(depth=1, width=32)'
 
+    Args:
+        name: a name in `MODELS`, or `module:attribute`.
+        arguments: the registered network's own; the rest take their defaults.
+
     Raises:
-        UnknownNameError: no such network or attribute.
+        UnknownNameError: no such network, module or attribute.
         SpecError: the network takes no such argument, or it is not a whole number above 0.
+        ModelError: the user's module cannot be imported, or what it holds under that name cannot be called.
     """
     if ":" in name:
         if arguments:
             raise SpecError(f"{name} is your own model and takes no {', '.join(arguments)} from byrote: set it there.")
-        return custom(load_attribute(name), name=name)
+        return custom(load_factory(name), name=name)
     defaults = MODELS[name].defaults
     for argument, value in arguments.items():
         if argument not in defaults:
@@ -73,17 +89,37 @@ def named_model(name: str, **arguments: int) -> ModelSpec:
                 f"The model {name} has no argument {argument!r}.{did_you_mean(argument, defaults)} "
                 f"It takes: {accepted}."
             )
-        if value < 1:
-            raise SpecError(f"Expected {argument} of the model {name} at least 1, got {value!r}.")
+        if type(value) is not int or value < 1:
+            raise SpecError(f"Expected {argument} of the model {name} to be a whole number above 0, got {value!r}.")
     return ModelSpec(name=name, arguments=tuple(sorted({**defaults, **arguments}.items())))
 
 
+def load_factory(name: str) -> Callable[..., Any]:
+    """Import a user's `module:factory`.
+
+    Raises:
+        UnknownNameError: no such module or attribute.
+        ModelError: the module cannot be imported, or what it holds under that name cannot be called.
+    """
+    try:
+        factory = load_attribute(name)
+    except UnknownNameError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{name} cannot be imported: {describe_failure(error)}") from error
+    if not callable(factory):
+        raise ModelError(
+            f"Expected {name} to be a class or a function that makes a torch.nn.Module, got {type(factory).__name__}."
+        )
+    return factory
+
+
 def _build_linear(shape: Shape) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(_size(shape), shape.outputs))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape.inputs), shape.outputs))
 
 
 def _build_mlp(shape: Shape, *, width: int, depth: int) -> nn.Module:
-    widths = [_size(shape), *[width] * depth]
+    widths = [math.prod(shape.inputs), *[width] * depth]
     hidden = [layer for fan_in, fan_out in pairwise(widths) for layer in (nn.Linear(fan_in, fan_out), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, shape.outputs))
 
@@ -111,13 +147,6 @@ def _convolution(channels_in: int, channels_out: int) -> list[nn.Module]:
         nn.ReLU(),
         nn.MaxPool2d(2),
     ]
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for extent in shape.inputs:
-        size *= extent
-    return size
 
 
 MODELS.add("linear")(CatalogueEntry(build=_build_linear, summary="softmax or linear regression"))

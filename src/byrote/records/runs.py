@@ -26,7 +26,7 @@ class RunCurves:
     test_score: Float[np.ndarray, "epoch"]
     """Against the true test targets."""
     weight_norm: Float[np.ndarray, "epoch"]
-    """Euclidean norm of all parameters."""
+    """Euclidean norm of all trainable weights."""
 
 
 @final

@@ -1,17 +1,28 @@
 """Many networks of one architecture behind one face: stacked where that is possible, one by one where it is not."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import final
+from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import override
 
-from byrote.core import derive
+from byrote.core import ModelError, derive
+from byrote.models import describe_failure
+
+
+class TrainingOutputs(NamedTuple):
+    """What a batch gives. The two are the same numbers unless training mode differs from evaluation mode."""
+
+    learnt: Float[Tensor, "run batch output"]
+    """To learn from, with a graph."""
+    recorded: Float[Tensor, "run batch output"]
+    """In evaluation mode, without a graph."""
 
 
 class AbstractNetworks(ABC):
@@ -24,7 +35,7 @@ class AbstractNetworks(ABC):
 
     @abstractmethod
     def weight_norms(self) -> Float[Tensor, "run"]:
-        """‖θ‖₂ of every network."""
+        """‖θ‖₂ of every network's trainable weights."""
 
     @abstractmethod
     def logits(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "run batch output"]:
@@ -32,9 +43,9 @@ class AbstractNetworks(ABC):
 
     @abstractmethod
     def training_logits(
-        self, x: Float[Tensor, "batch ..."], *, included: Float[Tensor, "run batch"], step: int
-    ) -> tuple[Float[Tensor, "run batch output"], Float[Tensor, "run batch output"]]:
-        """Outputs to learn from, with a graph, and outputs in evaluation mode to record. Often the same."""
+        self, x: Float[Tensor, "batch ..."], *, included: Bool[Tensor, "run batch"], step: int
+    ) -> TrainingOutputs:
+        """Outputs to learn from and outputs to record, at a step counted from 0."""
 
 
 @final
@@ -42,8 +53,8 @@ class StackedNetworks(AbstractNetworks):
     """All networks in one pass, through `torch.func.vmap`. For modules that are pure functions of their weights."""
 
     def __init__(self, modules: Sequence[nn.Module], *, device: torch.device) -> None:
-        """Stack the modules' weights; the modules themselves are left alone."""
-        self._skeleton = copy.deepcopy(modules[0]).eval().to("meta")
+        """Copy and stack the modules' weights; the first module becomes the skeleton and belongs to the stack."""
+        self._skeleton = modules[0].eval().to(device)
         parameters = [dict(module.named_parameters()) for module in modules]
         self._weights = {
             name: torch.stack([own[name].detach() for own in parameters]).to(device).requires_grad_(first.requires_grad)
@@ -53,22 +64,29 @@ class StackedNetworks(AbstractNetworks):
         self._buffers = {name: torch.stack([own[name] for own in buffers]).to(device) for name in buffers[0]}
 
     @property
+    @override
     def parameters(self) -> list[Tensor]:
         return [weight for weight in self._weights.values() if weight.requires_grad]
 
+    @override
     def weight_norms(self) -> Float[Tensor, "run"]:
         with torch.no_grad():
             return torch.stack([p.flatten(1).square().sum(1) for p in self.parameters]).sum(0).sqrt()
 
+    @override
     def logits(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "run batch output"]:
-        outputs = vmap(self._one, in_dims=(0, None), randomness="error")({**self._weights, **self._buffers}, x)
-        return outputs.reshape(*outputs.shape[:2], -1)
+        state = {**self._weights, **self._buffers}
+        num_runs = len(next(iter(state.values())))
+        # A batch axis for x, though every run sees the same: linear layers then go straight to one batched product.
+        outputs = vmap(self._one, randomness="error")(state, x.expand(num_runs, *x.shape))
+        return outputs.reshape(num_runs, len(x), -1)
 
+    @override
     def training_logits(
-        self, x: Float[Tensor, "batch ..."], *, included: Float[Tensor, "run batch"], step: int
-    ) -> tuple[Float[Tensor, "run batch output"], Float[Tensor, "run batch output"]]:
+        self, x: Float[Tensor, "batch ..."], *, included: Bool[Tensor, "run batch"], step: int
+    ) -> TrainingOutputs:
         outputs = self.logits(x)
-        return outputs, outputs.detach()
+        return TrainingOutputs(outputs, outputs.detach())
 
     def _one(self, state: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(self._skeleton, state, (x,))
@@ -79,7 +97,8 @@ class SingleNetwork(AbstractNetworks):
     """One network as its author wrote it.
 
     Where training and evaluation mode differ (dropout, BatchNorm), the training pass sees only the examples trained
-    on, so that nothing held out reaches a batch statistic, and draws from a seed of its own at every step.
+    on, so that nothing held out reaches a batch statistic, and draws from a seed of its own at every step. Batch
+    statistics of a single example are undefined: such a batch is learnt from as in evaluation mode.
     """
 
     def __init__(self, module: nn.Module, *, device: torch.device, modes_differ: bool, seed: int) -> None:
@@ -87,44 +106,60 @@ class SingleNetwork(AbstractNetworks):
         self._module = module.to(device).eval()
         self._device = device
         self._modes_differ = modes_differ
+        self._least = 2 if any(isinstance(layer, _BatchNorm) for layer in module.modules()) else 1
         self._seed = seed
-        self._parameters = [weight for weight in module.parameters() if weight.requires_grad]
+        self._parameters: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
 
     @property
+    @override
     def parameters(self) -> list[Tensor]:
         return self._parameters
 
+    @override
     def weight_norms(self) -> Float[Tensor, "run"]:
         with torch.no_grad():
             return torch.stack([p.square().sum() for p in self._parameters]).sum().sqrt()[None]
 
+    @override
     def logits(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "run batch output"]:
-        return self._module(x).reshape(1, len(x), -1)
+        return self._call(x).reshape(1, len(x), -1)
 
+    @override
     def training_logits(
-        self, x: Float[Tensor, "batch ..."], *, included: Float[Tensor, "run batch"], step: int
-    ) -> tuple[Float[Tensor, "run batch output"], Float[Tensor, "run batch output"]]:
+        self, x: Float[Tensor, "batch ..."], *, included: Bool[Tensor, "run batch"], step: int
+    ) -> TrainingOutputs:
         if not self._modes_differ:
             outputs = self.logits(x)
-            return outputs, outputs.detach()
+            return TrainingOutputs(outputs, outputs.detach())
         with torch.no_grad():
             recorded = self.logits(x)
         chosen = included[0].nonzero()[:, 0]
-        if len(chosen) < 2:  # A batch statistic of one example is undefined; learn as in evaluation mode.
-            return self.logits(x), recorded
-        with _seeded(derive(self._seed, "step", step), self._device), _training(self._module):
-            learnt = self._module(x[chosen]).reshape(len(chosen), -1)
-        return torch.zeros_like(recorded[0]).index_copy(0, chosen, learnt)[None], recorded
+        if len(chosen) < self._least:
+            return TrainingOutputs(self.logits(x), recorded)
+        with seeded(derive(self._seed, "step", step), self._device), _training(self._module):
+            learnt = self._call(x[chosen]).reshape(len(chosen), -1)
+        return TrainingOutputs(torch.zeros_like(recorded[0]).index_copy(0, chosen, learnt)[None], recorded)
+
+    def _call(self, x: Tensor) -> Tensor:
+        try:
+            return self._module(x)
+        except Exception as error:
+            mode = "training" if self._module.training else "evaluation"
+            raise ModelError(
+                f"The model failed on a batch of shape {tuple(x.shape)} in {mode} mode: {describe_failure(error)}"
+            ) from error
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """What a module draws comes from the seed; the caller's generators are left as they were."""
+def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+    """What a module draws inside comes from the seed; the caller's generators are left as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
+        generator = torch.default_generator
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        yield
+            generator = torch.cuda.default_generators[device.index or 0]
+        yield generator
 
 
 @contextmanager

@@ -1,19 +1,24 @@
 """Optimiser steps on stacked or single weights, in place, element by element; the same arithmetic as torch.optim."""
 
+# torch.optim steps through these functions too; only its stubs call them private.
+# pyright: reportPrivateImportUsage=false
+
 import math
 from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
 
-from byrote.records import SGD, AdamW, Constant, Cosine, Linear, Optimiser, Schedule, Step
+from byrote.records import SGD, AdamW, Constant, Cosine, Linear, Optimiser, Recipe, Step
 
 
 class OptimiserState(NamedTuple):
     """One tensor per weight for each moment kept."""
 
     first: list[Tensor]
+    """Momentum v of SGD, mean of the gradients of AdamW."""
     second: list[Tensor]
+    """Mean of the squared gradients of AdamW."""
 
 
 def start(optimiser: Optimiser, parameters: list[Tensor]) -> OptimiserState:
@@ -37,7 +42,24 @@ def update(
     lr: float,
     step: int,
 ) -> None:
-    """Take one step, counted from 1. `gradients` may be overwritten."""
+    """Take one step.
+
+    SGD: v ← μv + g + λθ, θ ← θ − ηv. AdamW: θ ← θ − ηλθ, then θ ← θ − η m̂/(√v̂ + ε), with bias-corrected moments.
+
+    >>> weights = [torch.tensor([1.0])]
+    >>> sgd = SGD(lr=0.5, momentum=0.0)
+    >>> update(sgd, parameters=weights, gradients=[torch.ones(1)], state=start(sgd, weights), lr=0.5, step=1)
+    >>> weights
+    [tensor([0.5000])]
+
+    Args:
+        optimiser: which rule; its own `lr` is not read.
+        parameters: θ, changed in place.
+        gradients: g, one per parameter; may be overwritten.
+        state: from `start`, changed in place.
+        lr: η of this step.
+        step: counted from 1.
+    """
     match optimiser:
         case SGD():
             if optimiser.weight_decay:
@@ -60,20 +82,22 @@ def update(
             assert_never(optimiser)
 
 
-def learning_rate(lr: float, schedule: Schedule, *, step: int, num_steps: int, steps_per_epoch: int) -> float:
+def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
     """η at a step, counted from 0.
 
-    >>> learning_rate(0.1, Cosine(), step=50, num_steps=100, steps_per_epoch=10)
+    >>> learning_rate(Recipe(optimiser=SGD(lr=0.1), schedule=Cosine(), epochs=10), step=50, steps_per_epoch=10)
     0.05
     """
+    lr, schedule = recipe.optimiser.lr, recipe.schedule
+    progress = step / (recipe.epochs * steps_per_epoch)
     match schedule:
         case Constant():
             return lr
         case Step():
             return lr * schedule.factor ** (step // steps_per_epoch // schedule.every)
         case Cosine():
-            return lr * (1 + math.cos(math.pi * step / num_steps)) / 2
+            return lr * (1 + math.cos(math.pi * progress)) / 2
         case Linear():
-            return lr * (1 - step / num_steps)
+            return lr * (1 - progress)
         case _:
             assert_never(schedule)

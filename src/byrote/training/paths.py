@@ -1,6 +1,7 @@
 """The fast path: stacked or one at a time, whichever a few timed steps say."""
 
 import time
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,16 +9,18 @@ from torch import nn
 
 from byrote.models import build
 from byrote.records import RunSpec
-from byrote.training.losses import example_losses, margins
-from byrote.training.nature import inspect_module
+from byrote.training.learn import learn
+from byrote.training.nature import inspect_model
 from byrote.training.networks import AbstractNetworks, SingleNetwork, StackedNetworks
-from byrote.training.optimise import start, update
-from byrote.training.population import DTYPES, TrainingData, batch_size
+from byrote.training.optimise import start
+from byrote.training.population import DTYPES, TrainingData, batch_size, run_targets
 
 LARGEST_STACK = 32
 """Runs stacked at once at most; more gain nothing on two cores and delay the first result."""
 MEMORY = 2 * 1024**3
 """Bytes that a stack's weights, gradients, moments and trace may take."""
+INSPECTED = 8
+"""Inputs that are put through a model to see how it may be trained."""
 TIMED_STEPS = 3
 
 
@@ -27,6 +30,7 @@ class Path(NamedTuple):
     num_stacked: int
     """Runs trained at once; 1 is one at a time."""
     modes_differ: bool
+    """Whether a training step behaves differently from an evaluation (dropout, BatchNorm)."""
     seconds_per_visit: float
     """Measured: one run, one example, forward and backward."""
     reason: str
@@ -34,57 +38,65 @@ class Path(NamedTuple):
 
 
 def choose_path(data: TrainingData, spec: RunSpec, *, num_runs: int) -> Path:
-    """Time a few steps both ways and take the faster."""
-    dtype = DTYPES[spec.learner.recipe.dtype]
+    """Inspect the model, time a few steps both ways and take the faster.
+
+    Args:
+        data: what the runs read.
+        spec: one of the runs; the others differ from it in seed, labels and subset index.
+        num_runs: how many there will be.
+
+    Raises:
+        ModelError: the model cannot be built, or what it left behind would be silently wrong.
+    """
     device = data.train_x.device
-    modules = [build(spec.learner.model, task=data.task, seed=seed, dtype=dtype) for seed in range(min(num_runs, 4))]
-    nature = inspect_module(modules[0].to(device), data.train_x[:8])
-    batch = batch_size(spec, num_examples=len(data.train_x))
-    alone = _seconds(
-        SingleNetwork(modules[-1], device=device, modes_differ=nature.modes_differ, seed=0), data, spec, batch
-    )
+    make = partial(_make, spec, data)
+    nature = inspect_model(make, data.train_x[:INSPECTED])
+    alone = _seconds(SingleNetwork(make(0), device=device, modes_differ=nature.modes_differ, seed=0), data, spec)
     if not nature.stackable or num_runs == 1:
-        return Path(1, nature.modes_differ, alone / batch, nature.reason or "there is only one run")
-    most = min(LARGEST_STACK, _fitting(modules[0], data, spec))
+        return Path(1, nature.modes_differ, alone, nature.reason or "there is only one run")
+    most = min(LARGEST_STACK, _fitting(make(0), data, spec))
     timed = min(num_runs, most)
-    stack = [build(spec.learner.model, task=data.task, seed=seed, dtype=dtype) for seed in range(timed)]
-    together = _seconds(StackedNetworks(stack, device=device), data, spec, batch) / timed
+    together = _seconds(StackedNetworks([make(seed) for seed in range(timed)], device=device), data, spec) / timed
     if together < alone:
-        return Path(most, False, together / batch, "")
-    return Path(1, False, alone / batch, f"one at a time is {together / alone:.1f} times as fast")
+        return Path(most, False, together, "")
+    return Path(1, False, alone, f"one at a time is {together / alone:.1f} times as fast")
+
+
+def _make(spec: RunSpec, data: TrainingData, seed: int) -> nn.Module:
+    return build(spec.learner.model, task=data.task, seed=seed, dtype=DTYPES[spec.learner.recipe.dtype])
 
 
 def _fitting(module: nn.Module, data: TrainingData, spec: RunSpec) -> int:
+    """Runs that fit into `MEMORY`: weight, gradient and two moments; two traces; outputs and what is made of them."""
     weights = sum(weight.numel() for weight in module.parameters())
-    trace = len(data.train_x) * (2 * spec.learner.recipe.epochs + 2 * data.task.num_outputs)
-    return max(1, MEMORY // (8 * (4 * weights + trace)))
+    trace = len(data.train_x) * (2 * spec.learner.recipe.epochs + 4 * data.task.num_outputs)
+    return max(1, MEMORY // (data.train_x.element_size() * (4 * weights + trace)))
 
 
-def _seconds(networks: AbstractNetworks, data: TrainingData, spec: RunSpec, batch: int) -> float:
-    """The median time of a step, after one that is not counted."""
-    x = data.train_x[:batch]
-    regression = bool(data.task.regression)
+def _seconds(networks: AbstractNetworks, data: TrainingData, spec: RunSpec) -> float:
+    """The median time of a step per example, after one step that is not counted."""
+    batch = batch_size(spec, num_examples=len(data.train_x))
     num_runs = len(networks.weight_norms())
-    y = torch.as_tensor(data.task.train.y[:batch]).to(x.device)
-    targets = (y.to(x.dtype) if regression else y).expand(num_runs, -1)
-    weights = torch.ones(num_runs, len(x), device=x.device, dtype=x.dtype)
-    state = start(spec.learner.recipe.optimiser, networks.parameters)
+    drawn = run_targets([spec], data)
+    targets, included = (part[:, :batch].expand(num_runs, -1) for part in drawn)
+    optimiser = spec.learner.recipe.optimiser
+    state = start(optimiser, networks.parameters)
     times: list[float] = []
     for step in range(1 + TIMED_STEPS):
         began = time.perf_counter()
-        outputs, recorded = networks.training_logits(x, included=weights, step=step)
-        losses = example_losses(outputs, targets, regression=regression)
-        margins(recorded, targets, regression=regression)
-        gradients = torch.autograd.grad((losses * weights).mean(1).sum(), networks.parameters)
-        update(
-            spec.learner.recipe.optimiser,
-            parameters=networks.parameters,
-            gradients=list(gradients),
-            state=state,
-            lr=1e-6,
-            step=step + 1,
-        )
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
+        with torch.enable_grad():
+            learn(
+                networks,
+                data.train_x[:batch],
+                targets=targets,
+                included=included,
+                regression=bool(data.task.regression),
+                optimiser=optimiser,
+                state=state,
+                lr=optimiser.lr,
+                step=step,
+            )
+        if data.train_x.device.type == "cuda":
+            torch.cuda.synchronize(data.train_x.device)
         times.append(time.perf_counter() - began)
-    return sorted(times[1:])[TIMED_STEPS // 2]
+    return sorted(times[1:])[TIMED_STEPS // 2] / batch

@@ -7,14 +7,15 @@ from typing import NamedTuple, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from byrote.core import derive
+from byrote.core import DataError, derive
 from byrote.data import Task, inclusion, randomise_inputs, randomise_targets, sample_positions
 from byrote.records import BalancedSubset, Inputs, RunSpec, Sample, TrueLabels
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""What a recipe's dtype stands for."""
 
 
 @final
@@ -24,6 +25,10 @@ class TrainingData:
 
     task: Task
     """The task, or the part of it that is looked at."""
+    inputs: Inputs
+    """What was drawn."""
+    sample: Sample | None
+    """Which part of the whole task this is; None: all of it."""
     train_x: Float[Tensor, "example ..."]
     test_x: Float[Tensor, "test_example ..."]
     test_y: Shaped[Tensor, "test_example"]
@@ -35,7 +40,18 @@ class TrainingData:
 def training_data(
     task: Task, *, inputs: Inputs, sample: Sample | None, device: torch.device, dtype: torch.dtype
 ) -> TrainingData:
-    """Draw the inputs and put them on the device."""
+    """Draw the inputs and put them on the device.
+
+    Args:
+        task: the whole task.
+        inputs: which transformation of them.
+        sample: which part of the task to look at; None: all of it.
+        device: where to train.
+        dtype: the precision of inputs and, for regression, targets.
+
+    Returns:
+        Inputs [example, *task.input_shape], normalised; test targets as class codes or standardised numbers.
+    """
     positions = sample_positions(task, sample)
     part = task if sample is None else task.part(train=positions.train, test=positions.test)
     drawn = randomise_inputs(part, inputs)
@@ -46,6 +62,8 @@ def training_data(
     )
     return TrainingData(
         task=part,
+        inputs=inputs,
+        sample=sample,
         train_x=torch.as_tensor(drawn.train).reshape(shape).to(device, dtype),
         test_x=torch.as_tensor(drawn.test).reshape(shape).to(device, dtype),
         test_y=test_y.to(device),
@@ -58,18 +76,29 @@ class RunTargets(NamedTuple):
     """What each run of a population is trained on."""
 
     targets: Shaped[Tensor, "run example"]
-    included: Float[Tensor, "run example"]
+    """Class codes, or standardised numbers."""
+    included: Bool[Tensor, "run example"]
+    """Whether the run learns from the example; otherwise its visits are held-out evaluations."""
 
 
 def run_targets(specs: Sequence[RunSpec], data: TrainingData) -> RunTargets:
-    """Draw labels and subsets of every run."""
+    """Draw labels and subsets of every run.
+
+    Raises:
+        DataError: a subset is so small that a run has nothing to learn from.
+    """
     targets = np.stack([randomise_targets(data.task, spec.labels).targets for spec in specs])
     if data.task.regression:
         targets = (targets - data.target_mean) / data.target_scale
     included = np.stack([inclusion(data.task, spec.subset) for spec in specs])
+    if not included.any(1).all():
+        raise DataError(
+            f"A subset of the {included.shape[1]} training examples is empty. Choose a larger fraction, or bring more "
+            f"examples."
+        )
     dtype, device = data.train_x.dtype, data.train_x.device
     labels = torch.as_tensor(targets, dtype=dtype if data.task.regression else torch.int64)
-    return RunTargets(labels.to(device), torch.as_tensor(included).to(device, dtype))
+    return RunTargets(labels.to(device), torch.as_tensor(included).to(device))
 
 
 def batchmates(spec: RunSpec) -> RunSpec:
@@ -81,7 +110,7 @@ def batchmates(spec: RunSpec) -> RunSpec:
 def batch_size(spec: RunSpec, *, num_examples: int) -> int:
     """Examples in a shared batch: as many as make the recipe's batch size of examples trained on.
 
-    A run on 70 % of the examples takes as many steps an epoch, on as many examples each, as it would alone.
+    A run on 70 % of the examples takes as many steps an epoch, on about as many examples each, as it would alone.
     """
     fraction = spec.subset.fraction if isinstance(spec.subset, BalancedSubset) else 1.0
     return min(num_examples, max(1, round(spec.learner.recipe.batch_size / fraction)))

@@ -1,0 +1,147 @@
+"""What the runs of a population leave behind, while they train."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from byrote.records import Run, RunCurves, RunSpec, Trace
+from byrote.training.losses import error_norms, example_losses, margins, score
+from byrote.training.networks import AbstractNetworks
+from byrote.training.population import TrainingData, run_targets
+
+EVALUATED_TOGETHER = 8192
+"""Inputs times runs in one evaluation pass; bounds the memory that activations take."""
+
+
+class _Curves(NamedTuple):
+    """The fields of `RunCurves` while they grow."""
+
+    step: Float[np.ndarray, "run epoch"]
+    train_loss: Float[np.ndarray, "run epoch"]
+    train_score: Float[np.ndarray, "run epoch"]
+    test_loss: Float[np.ndarray, "run epoch"]
+    test_score: Float[np.ndarray, "run epoch"]
+    weight_norm: Float[np.ndarray, "run epoch"]
+
+
+class _Answers(NamedTuple):
+    """What networks say of examples, and how good it is."""
+
+    losses: Float[Tensor, "run example"]
+    margins: Float[Tensor, "run example"]
+    scores: Float[Tensor, "run"]
+
+
+@final
+class Recording:
+    """Traces and curves of runs that train together."""
+
+    def __init__(self, specs: Sequence[RunSpec], data: TrainingData) -> None:
+        """Draw what the runs are trained on, and make room."""
+        self.specs, self.data = specs, data
+        self.targets, self.included = run_targets(specs, data)
+        self.regression = bool(data.task.regression)
+        epochs, (num_runs, num_examples) = specs[0].learner.recipe.epochs, self.targets.shape
+        self._early_epoch = math.ceil(epochs / 10) - 1
+        room = data.train_x.new_empty
+        self._loss = room(epochs + 1, num_runs, num_examples)
+        self._margin = room(epochs + 1, num_runs, num_examples)
+        self._early_error = room(num_runs, num_examples)
+        self._visits = room(num_runs, num_examples, data.task.num_outputs)
+        self._outputs = (room(num_runs, 0, 0), room(num_runs, 0, 0))
+        self._curves = _Curves(*np.full((len(_Curves._fields), num_runs, epochs), np.nan))
+
+    def visit(self, begin: int, recorded: Float[Tensor, "run batch output"]) -> None:
+        """Keep what the networks said of a batch before they learnt from it, in the order of the visit."""
+        self._visits[:, begin : begin + recorded.shape[1]] = recorded
+
+    def end_epoch(self, networks: AbstractNetworks, *, epoch: int, order: Int[Tensor, "example"], step: int) -> None:
+        """Put the visits back in the examples' own order, evaluate, and add a point to every curve.
+
+        Args:
+            networks: as they are after the epoch.
+            epoch: counted from 0.
+            order: in which the examples were visited.
+            step: optimiser steps taken so far.
+        """
+        outputs = torch.empty_like(self._visits).index_copy_(1, order, self._visits)
+        train = self._judge(outputs, self.targets, self.included)
+        self._loss[epoch], self._margin[epoch] = train.losses, train.margins
+        if epoch == self._early_epoch:
+            self._early_error = error_norms(outputs, self.targets, regression=self.regression)
+        test_outputs = evaluate(networks, self.data.test_x)
+        test_targets = self.data.test_y.expand(len(test_outputs), -1)
+        test = self._judge(test_outputs, test_targets, torch.ones_like(test_targets, dtype=torch.bool))
+        learnt = train.losses.masked_fill(~self.included, 0).sum(1) / self.included.sum(1)
+        point = (torch.full_like(learnt, step), learnt, train.scores, test.losses.mean(1), test.scores)
+        for curve, values in zip(self._curves, (*point, networks.weight_norms()), strict=True):
+            curve[:, epoch] = values.double().cpu().numpy()
+
+    def _judge(
+        self,
+        outputs: Float[Tensor, "run example output"],
+        targets: Shaped[Tensor, "run example"],
+        included: Bool[Tensor, "run example"],
+    ) -> _Answers:
+        losses = example_losses(outputs, targets, regression=self.regression)
+        margin = margins(outputs, targets, regression=self.regression)
+        scores = score(losses=losses, margin=margin, targets=targets, included=included, regression=self.regression)
+        return _Answers(losses, margin, scores)
+
+    def end(self, networks: AbstractNetworks) -> None:
+        """Evaluate the trained networks on everything."""
+        train = evaluate(networks, self.data.train_x)
+        answers = self._judge(train, self.targets, self.included)
+        self._loss[-1], self._margin[-1] = answers.losses, answers.margins
+        self._outputs = (train, evaluate(networks, self.data.test_x))
+
+    def runs(self, *, seconds: float) -> list[Run]:
+        """One record per run, after the end. `seconds` is the wall time of each."""
+        scale, mean = self.data.target_scale, self.data.target_mean
+        train_outputs, test_outputs = ((part * scale + mean).cpu().numpy() for part in self._outputs)
+        loss, margin, early_error = (part.cpu().numpy() for part in (self._loss, self._margin, self._early_error))
+        return [
+            self._run(
+                row,
+                trace=Trace(
+                    loss=loss[:, row].copy(),
+                    margin=margin[:, row].copy(),
+                    early_error=early_error[row].copy(),
+                    train_outputs=train_outputs[row].copy(),
+                    test_outputs=test_outputs[row].copy(),
+                ),
+                seconds=seconds,
+            )
+            for row in range(len(self.specs))
+        ]
+
+    def _run(self, row: int, *, trace: Trace, seconds: float) -> Run:
+        recipe = self.specs[row].learner.recipe
+        curves = RunCurves(**{name: curve[row].copy() for name, curve in self._curves._asdict().items()})
+        bad = np.flatnonzero(~np.isfinite(curves.train_loss) | ~np.isfinite(curves.weight_norm))
+        diverged = len(bad) > 0 or not np.isfinite(trace.train_outputs).all()
+        epoch = int(bad[0]) + 1 if len(bad) else recipe.epochs
+        advice = (
+            f"Loss or weights were no longer finite numbers in epoch {epoch} of {recipe.epochs}. "
+            f"Lower the learning rate (it is {recipe.optimiser.lr:g})."
+        )
+        return Run(
+            spec=self.specs[row],
+            status="diverged" if diverged else "completed",
+            message=advice if diverged else "",
+            curves=curves,
+            trace=trace,
+            seconds=seconds,
+        )
+
+
+@torch.no_grad()
+def evaluate(networks: AbstractNetworks, x: Float[Tensor, "example ..."]) -> Float[Tensor, "run example output"]:
+    """Outputs in evaluation mode, a part at a time."""
+    size = max(1, EVALUATED_TOGETHER // len(networks.weight_norms()))
+    return torch.cat([networks.logits(part) for part in x.split(size)], dim=1)
