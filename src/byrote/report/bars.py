@@ -39,13 +39,15 @@ def _height(figure: Bars) -> int:
 
 def _layout(figure: Bars) -> Json:
     look = layout(height=_height(figure), hover="closest")
-    look["xaxis"] |= {"showgrid": True, "showline": False}
+    look["xaxis"] |= {"showgrid": True, "showline": False, "range": _range(figure)}
     look["yaxis"] |= {
         "tickvals": list(range(len(figure.bars))),
-        "ticktext": [plot_label(bar.label) for bar in figure.bars],
+        "ticktext": [plot_label(bar.label, lines=2) for bar in figure.bars],
         "range": [len(figure.bars) - 0.5, -0.5],
         "fixedrange": True,
+        "showline": False,
         "ticks": "",
+        "ticklabelstandoff": 8,
     }
     numbers = [_beside(row, bar) for row, bar in enumerate(figure.bars) if present(bar.value)]
     look["annotations"] += numbers
@@ -53,6 +55,15 @@ def _layout(figure: Bars) -> Json:
     if present(figure.reference):
         _mark(look, at=float(figure.reference), label=figure.reference_label)
     return look
+
+
+def _range(figure: Bars) -> list[float]:
+    """From the least to the greatest of all that is drawn, with a little room; notes do not widen it."""
+    ends = [end for bar in figure.bars for end in (bar.value, bar.low, bar.high) if present(end)]
+    ends += [figure.reference] if present(figure.reference) else []
+    least, greatest = float(min(ends, default=0.0)), float(max(ends, default=1.0))
+    room = 0.06 * (greatest - least) or 0.1 * abs(greatest) or 1.0
+    return [least - room, greatest + room]
 
 
 def _mark(look: Json, *, at: float, label: str) -> None:

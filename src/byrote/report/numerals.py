@@ -43,19 +43,22 @@ def significant(number: float, *, digits: int = 3) -> str:
     return grouped(number, decimals=_decimals(number, digits=digits))
 
 
-def aligned(numbers: Sequence[float], *, digits: int = 3) -> tuple[str, ...]:
-    """Write numbers that belong together, such as a value and its interval, with the same decimals.
+def aligned(numbers: Sequence[float]) -> tuple[str, ...]:
+    """Write an estimate and what belongs to it, such as its interval, with the same decimals.
 
-    The largest gets so many significant digits, but from 0.01 up no more decimals than that.
+    The first number decides: three significant digits but at most three decimals from 0.01 up, two significant digits
+    below. Where the largest needs fewer, it decides. Nought is written `0`.
 
-    >>> aligned([0.994, 0.9912, 1.0]), aligned([12.3, 0.123]), aligned([0.005, -0.012, 0.022])
+    >>> aligned([0.994, 0.9912, 0.9999]), aligned([12.3, 0.123]), aligned([0.005, -0.012, 0.022])
     (('0.994', '0.991', '1.000'), ('12.3', '0.1'), ('0.005', '−0.012', '0.022'))
+    >>> aligned([0.0, 0.0, 0.00256]), aligned([0.0004, -2.0, 3.0])
+    (('0', '0', '0.0026'), ('0.000', '−2.000', '3.000'))
     """
-    largest = max((abs(number) for number in numbers), default=0.0)
-    if not 1e-4 <= largest < 1e7:
-        return tuple(significant(number, digits=digits) for number in numbers)
-    decimals = digits if 0.01 <= largest <= 1 else _decimals(largest, digits=digits)
-    return tuple(grouped(number, decimals=decimals) for number in numbers)
+    largest = max(map(abs, numbers))
+    if largest and not 1e-4 <= largest < 1e7:
+        return tuple(significant(number) for number in numbers)
+    decimals = min(_places(numbers[0]), _places(largest) + (round(largest, 2) >= 1)) if numbers[0] else _places(largest)
+    return tuple(grouped(number, decimals=decimals) if number else "0" for number in numbers)
 
 
 def plain(number: float, *, digits: int = 3) -> str:
@@ -104,6 +107,12 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{grouped(hours)} h {minutes} min" if minutes else f"{grouped(hours)} h"
+
+
+def _places(number: float) -> int:
+    if abs(number) < 0.01:
+        return _decimals(number, digits=2) if number else 0
+    return min(3, _decimals(number, digits=3))
 
 
 def _decimals(number: float, *, digits: int) -> int:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import final
 
-from byrote.records import ShareRow, Shares
+from byrote.records import Share, ShareRow, Shares
 from byrote.report.labels import brief
 from byrote.report.numerals import grouped
 from byrote.report.palette import Palette
 
-_ROOM_FOR_A_NUMBER = 5.0
+_ROOM_FOR_A_NUMBER = 9.0
+"""Percent: four digits fit on a phone."""
 
 
 @final
@@ -37,38 +38,32 @@ class Whole:
 
 
 def share_rows(figure: Shares, *, inks: Palette) -> tuple[Whole, ...]:
-    """Turn shares into percent, as they are drawn and as they are written.
+    """Turn shares into percent, as they are drawn and as they are written: with a decimal unless all are whole.
 
     Raises:
         ValueError: a share is negative, or a row's shares add up to more than 1.
     """
-    return tuple(_whole(row, inks=inks) for row in figure.rows)
+    percents = [100 * part.value for row in figure.rows for part in row.parts]
+    decimals = 0 if all(abs(percent - round(percent)) < 0.05 for percent in percents) else 1
+    return tuple(_whole(row, inks=inks, decimals=decimals) for row in figure.rows)
 
 
-def _whole(row: ShareRow, *, inks: Palette) -> Whole:
+def _whole(row: ShareRow, *, inks: Palette, decimals: int) -> Whole:
     total = sum(part.value for part in row.parts)
     if not total <= 1 + 1e-6 or any(part.value < 0 for part in row.parts):
-        raise ValueError(f"Expected shares of {row.label!r} from 0 and adding up to at most 1, got {row.parts}.")
+        raise ValueError(f"Expected shares of {row.label!r:.80} from 0 and adding up to at most 1, got {row.parts}.")
     return Whole(
         label=brief(row.label),
-        parts=tuple(
-            Part(
-                name=brief(part.name, limit=60),
-                percent=round(100 * part.value, 3),
-                number=_percent(part.value),
-                inside=100 * part.value >= _ROOM_FOR_A_NUMBER,
-                colour=inks[part.name].colour,
-            )
-            for part in row.parts
-        ),
+        parts=tuple(_part(part, colour=inks[part.name].colour, decimals=decimals) for part in row.parts),
     )
 
 
-def _percent(share: float) -> str:
-    """Whole numbers, as people count answers; a decimal only where it would read as none.
-
-    >>> _percent(0.81), _percent(0.004), _percent(0.0)
-    ('81', '0.4', '0')
-    """
-    percent = 100 * share
-    return grouped(percent, decimals=0 if percent >= 1 or percent == 0 else 1)
+def _part(share: Share, *, colour: str, decimals: int) -> Part:
+    percent = round(100 * share.value, 3)
+    return Part(
+        name=brief(share.name, limit=60),
+        percent=percent,
+        number=grouped(percent, decimals=decimals) if percent else "0",
+        inside=percent >= _ROOM_FOR_A_NUMBER,
+        colour=colour,
+    )
