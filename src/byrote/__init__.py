@@ -26,6 +26,7 @@ _HOMES = {
 _MODULES = ("baselines", "measures", "models", "studies")
 
 __all__ = [
+    "SGD",
     "AdamW",
     "Audit",
     "ByroteError",
@@ -36,7 +37,6 @@ __all__ = [
     "Learner",
     "Linear",
     "Recipe",
-    "SGD",
     "Step",
     "Task",
     "audit",

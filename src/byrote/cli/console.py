@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -56,6 +57,7 @@ def progress_bar() -> Iterator[execution.OnProgress]:
         yield show
 
 
+@final
 class _Lines:
     """Progress in lines."""
 
