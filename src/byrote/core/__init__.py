@@ -11,6 +11,7 @@ from byrote.core.errors import (
     StoreError,
     UnknownNameError,
 )
+from byrote.core.failure import describe_failure
 from byrote.core.optional import require
 from byrote.core.registry import Registry, did_you_mean
 from byrote.core.seeds import derive
@@ -26,6 +27,7 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "derive",
+    "describe_failure",
     "did_you_mean",
     "load_attribute",
     "require",

@@ -17,6 +17,7 @@ def load_attribute(entry: str) -> Any:
 
     Raises:
         UnknownNameError: no such module, or no such attribute in it.
+        ImportError: the module ends the program. What else it raises is passed on as it is.
     """
     module_name, _, attribute = entry.partition(":")
     if not module_name or not attribute:
@@ -31,6 +32,11 @@ def load_attribute(entry: str) -> Any:
             raise
         raise UnknownNameError(
             f"No module {module_name!r} in {here} or among the installed packages (from {entry!r})."
+        ) from error
+    except SystemExit as error:
+        raise ImportError(
+            f"{module_name} ends the program when it is imported. Put what it runs as a script under "
+            f"if __name__ == '__main__':"
         ) from error
     for name in attribute.split("."):
         if not hasattr(value, name):

@@ -2,7 +2,6 @@
 
 from byrote.models.build import build
 from byrote.models.catalogue import MODELS, CatalogueEntry, Shape, cnn, linear, mlp, named_model
-from byrote.models.failure import describe_failure
 from byrote.records import custom
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "build",
     "cnn",
     "custom",
-    "describe_failure",
     "linear",
     "mlp",
     "named_model",

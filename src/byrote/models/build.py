@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from byrote.core import ModelError, derive
+from byrote.core import ModelError, derive, describe_failure
 from byrote.data import Task
 from byrote.models.catalogue import MODELS, Shape, load_factory
-from byrote.models.failure import describe_failure
 from byrote.records import ModelSpec, custom
 
 

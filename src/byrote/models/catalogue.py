@@ -8,8 +8,15 @@ from typing import Any, NamedTuple, final
 
 from torch import nn
 
-from byrote.core import ModelError, Registry, SpecError, UnknownNameError, did_you_mean, load_attribute
-from byrote.models.failure import describe_failure
+from byrote.core import (
+    ModelError,
+    Registry,
+    SpecError,
+    UnknownNameError,
+    describe_failure,
+    did_you_mean,
+    load_attribute,
+)
 from byrote.records import ModelSpec, custom
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from byrote.core import ModelError
-from byrote.models import describe_failure
+from byrote.core import ModelError, describe_failure
 from byrote.training.networks import AbstractNetworks, SingleNetwork, StackedNetworks, seeded
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}

@@ -12,8 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
 
-from byrote.core import ModelError, derive
-from byrote.models import describe_failure
+from byrote.core import ModelError, derive, describe_failure
 
 
 class TrainingOutputs(NamedTuple):

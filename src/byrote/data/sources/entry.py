@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from byrote.core import DataError, load_attribute
+from byrote.core import ByroteError, DataError, describe_failure, load_attribute
 from byrote.data.examples import Examples
 from byrote.data.sources.arrays import task_from_arrays
 from byrote.data.sources.source import Options
@@ -17,9 +17,9 @@ def entry(name: str, options: Options) -> Task:
 
     Raises:
         UnknownNameError: no such module or attribute.
-        DataError: it is not a task, nor a tuple of arrays.
+        DataError: it is not a task, nor a tuple of arrays, or the user's own code failed.
     """
-    found = load_attribute(name)
+    found = _import(name)
     value = _call(found, name) if callable(found) else found
     if isinstance(value, Task):
         options.refuse_all_but(task=name, because="it is a Task, complete as it is")
@@ -32,9 +32,23 @@ def entry(name: str, options: Options) -> Task:
     return task_from_arrays(Examples(value[0], value[1]), test=test, name=name, options=options)
 
 
+def _import(name: str) -> Any:
+    try:
+        return load_attribute(name)
+    except ByroteError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name} cannot be imported: {describe_failure(error)}") from error
+
+
 def _call(function: Any, name: str) -> Any:
     try:
         inspect.signature(function).bind()
     except TypeError as error:
         raise DataError(f"Expected {name} to be {ACCEPTED}; it cannot be called without arguments: {error}.") from error
-    return function()
+    try:
+        return function()
+    except ByroteError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name} failed: {describe_failure(error)}") from error
