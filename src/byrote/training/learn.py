@@ -29,8 +29,7 @@ def learn(
     """
     outputs = networks.training_logits(x, included=included, step=step)
     losses = example_losses(outputs.learnt, targets, regression=regression)
-    gradients = torch.autograd.grad(
-        population_loss(losses, included), networks.parameters, allow_unused=True, materialize_grads=True
-    )
-    update(optimiser, parameters=networks.parameters, gradients=list(gradients), state=state, lr=lr, step=step + 1)
+    loss = population_loss(losses, included)
+    gradients = torch.autograd.grad(loss, networks.parameters, allow_unused=True)
+    update(optimiser, parameters=networks.parameters, gradients=gradients, state=state, lr=lr, step=step + 1)
     return outputs.recorded

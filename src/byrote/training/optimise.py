@@ -4,6 +4,7 @@
 # pyright: reportPrivateImportUsage=false
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
 import torch
@@ -37,7 +38,7 @@ def update(
     optimiser: Optimiser,
     *,
     parameters: list[Tensor],
-    gradients: list[Tensor],
+    gradients: Sequence[Tensor | None],
     state: OptimiserState,
     lr: float,
     step: int,
@@ -55,29 +56,32 @@ def update(
     Args:
         optimiser: which rule; its own `lr` is not read.
         parameters: θ, changed in place.
-        gradients: g, one per parameter; may be overwritten.
+        gradients: g, one per parameter; one that is None leaves its parameter as it is, without weight decay too.
         state: from `start`, changed in place.
         lr: η of this step.
         step: counted from 1.
     """
+    reached = [index for index, gradient in enumerate(gradients) if gradient is not None]
+    weights, first, second = ([part[index] for index in reached if part] for part in (parameters, *state))
+    slopes = [gradient for gradient in gradients if gradient is not None]
     match optimiser:
         case SGD():
-            if optimiser.weight_decay:
-                torch._foreach_add_(gradients, parameters, alpha=optimiser.weight_decay)
+            if optimiser.weight_decay:  # Not in place: autograd may hand out one gradient for two weights.
+                slopes = list(torch._foreach_add(slopes, weights, alpha=optimiser.weight_decay))
             if optimiser.momentum:
-                torch._foreach_mul_(state.first, optimiser.momentum)
-                torch._foreach_add_(state.first, gradients)
-                gradients = state.first
-            torch._foreach_add_(parameters, gradients, alpha=-lr)
+                torch._foreach_mul_(first, optimiser.momentum)
+                torch._foreach_add_(first, slopes)
+                slopes = first
+            torch._foreach_add_(weights, slopes, alpha=-lr)
         case AdamW():
-            torch._foreach_mul_(parameters, 1 - lr * optimiser.weight_decay)
-            torch._foreach_lerp_(state.first, gradients, 1 - optimiser.beta1)
-            torch._foreach_mul_(state.second, optimiser.beta2)
-            torch._foreach_addcmul_(state.second, gradients, gradients, value=1 - optimiser.beta2)
-            denominator = torch._foreach_sqrt(state.second)
+            torch._foreach_mul_(weights, 1 - lr * optimiser.weight_decay)
+            torch._foreach_lerp_(first, slopes, 1 - optimiser.beta1)
+            torch._foreach_mul_(second, optimiser.beta2)
+            torch._foreach_addcmul_(second, slopes, slopes, value=1 - optimiser.beta2)
+            denominator = torch._foreach_sqrt(second)
             torch._foreach_div_(denominator, math.sqrt(1 - optimiser.beta2**step))
             torch._foreach_add_(denominator, optimiser.eps)
-            torch._foreach_addcdiv_(parameters, state.first, denominator, value=-lr / (1 - optimiser.beta1**step))
+            torch._foreach_addcdiv_(weights, first, denominator, value=-lr / (1 - optimiser.beta1**step))
         case _:
             assert_never(optimiser)
 
