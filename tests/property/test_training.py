@@ -1,0 +1,444 @@
+"""Laws of training: how a population is cut, ordered or placed changes nothing, and nothing outside is touched."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from byrote.core import DataError, ModelError
+from byrote.data import Examples, Task, inclusion, randomise_targets
+from byrote.models import build, linear, mlp
+from byrote.records import SGD, AdamW, BalancedSubset, CorruptedLabels, GaussianInputs, Run, Sample
+from byrote.training import Nature, batchmates, choose_path, inspect_model, train, training_data
+from small_networks import (
+    Buffered,
+    Convolutional,
+    Dropping,
+    FailsInTraining,
+    FailsOnBatches,
+    Frozen,
+    HomemadeNorm,
+    Mixing,
+    Normed,
+    Numpyish,
+    Recurrent,
+    Restless,
+    Scalar,
+    Secret,
+    Shapeshifter,
+    Sometimes,
+    Tied,
+    same_module_every_time,
+)
+from small_tasks import (
+    ALONE,
+    CORRUPTED,
+    CPU,
+    MODES,
+    SUBSET,
+    assert_same,
+    classes,
+    data_of,
+    numbers,
+    numbers_of,
+    population,
+    spec,
+    stacked,
+)
+
+CLASSES, NUMBERS, IMAGES = classes(), numbers(), classes(shape=(2, 6, 6))
+STACKABLE: list[tuple[Task, Any]] = [(CLASSES, mlp(width=7)), (NUMBERS, mlp(width=7)), (IMAGES, Convolutional)]
+
+
+def short_population(task: Task, model: Any) -> list[Any]:
+    return population(task, model, epochs=4, optimiser=SGD(lr=0.1, momentum=0.9, weight_decay=0.01))
+
+
+WHOLE = {
+    index: train(specs, data_of(task, specs[0]), path=stacked(5))
+    for index, (task, model) in enumerate(STACKABLE)
+    for specs in [short_population(task, model)]
+}
+
+
+# --- how a population is cut and ordered -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 32])
+@pytest.mark.parametrize("index", range(len(STACKABLE)), ids=["classes", "numbers", "images"])
+def test_any_cut_into_chunks_gives_the_same_runs(index: int, size: int) -> None:
+    task, model = STACKABLE[index]
+    specs = short_population(task, model)
+    for one, two in zip(WHOLE[index], train(specs, data_of(task, specs[0]), path=stacked(size)), strict=True):
+        assert_same(one, two)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    index=st.integers(0, len(STACKABLE) - 1),
+    members=st.lists(st.integers(0, 4), min_size=1, max_size=5, unique=True),
+    size=st.integers(1, 5),
+)
+def test_any_order_alone_or_with_others_gives_the_same_runs(index: int, members: list[int], size: int) -> None:
+    task, model = STACKABLE[index]
+    specs = [short_population(task, model)[member] for member in members]
+    for member, run in zip(members, train(specs, data_of(task, specs[0]), path=stacked(size)), strict=True):
+        assert_same(WHOLE[index][member], run)
+
+
+@pytest.mark.parametrize("model", [Dropping, Normed, HomemadeNorm])
+@pytest.mark.parametrize("members", [[0], [3], [4, 1], [2, 1, 0, 4, 3]], ids=str)
+def test_models_with_two_modes_give_the_same_runs_however_they_are_cut(model: Any, members: list[int]) -> None:
+    specs = population(CLASSES, model, epochs=3)
+    data = data_of(CLASSES, specs[0])
+    whole = train(specs, data, path=MODES)
+    for member, run in zip(members, train([specs[m] for m in members], data, path=MODES), strict=True):
+        assert_same(whole[member], run, tolerance=0)
+
+
+def test_the_loss_curve_is_the_trace_over_what_was_trained_on() -> None:
+    for run in WHOLE[0]:
+        included = inclusion(CLASSES, run.spec.subset)
+        np.testing.assert_allclose(run.curves.train_loss, run.trace.loss[:-1, included].mean(1), rtol=1e-12)
+        np.testing.assert_allclose(run.curves.train_score, (run.trace.margin[:-1, included] > 0).mean(1), rtol=1e-12)
+
+
+def test_the_same_spec_in_another_process_has_the_same_key_and_numbers() -> None:
+    code = """if True:
+        import json
+        from small_tasks import classes, data_of, population, stacked
+        from byrote.models import mlp
+        from byrote.training import train
+        task = classes()
+        specs = population(task, mlp(width=7), epochs=2)
+        runs = train(specs[3:], data_of(task, specs[0]), path=stacked(2))
+        print(json.dumps([[run.spec.key, run.trace.train_outputs.tolist()] for run in runs]))
+    """
+    tests = FilePath(__file__).parent.parent
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tests)
+    specs = population(CLASSES, mlp(width=7), epochs=2)
+    runs = train(specs, data_of(CLASSES, specs[0]), path=stacked(5))[3:]
+    for run, (key, outputs) in zip(runs, json.loads(answer.stdout), strict=True):
+        assert run.spec.key == key
+        np.testing.assert_allclose(run.trace.train_outputs, outputs, rtol=1e-10, atol=1e-10)
+
+
+def test_seeds_orders_labels_and_subsets_each_make_another_run() -> None:
+    one = spec(CLASSES, mlp(width=7), epochs=2)
+    others = [
+        spec(CLASSES, mlp(width=7), epochs=2, seed=1),
+        spec(CLASSES, mlp(width=7), epochs=2, order=1),
+        spec(CLASSES, mlp(width=7), epochs=2, labels=CorruptedLabels(fraction=0.5, draw=0)),
+        spec(CLASSES, mlp(width=7), epochs=2, subset=SUBSET),
+    ]
+    runs = [train([which], data_of(CLASSES, which), path=ALONE)[0] for which in (one, *others)]
+    for run in runs[1:]:
+        assert np.abs(run.trace.train_outputs - runs[0].trace.train_outputs).max() > 1e-3
+
+
+# --- what is left alone ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "path"), [(mlp(width=3), stacked(2)), (Dropping, MODES), (Normed, MODES)], ids=str)
+def test_no_global_random_state_is_touched(model: Any, path: Any) -> None:
+    specs = population(CLASSES, model, epochs=1)
+    data = data_of(CLASSES, specs[0])
+    before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    choose_path(data, specs[0], num_runs=4)
+    train(specs, data, path=path)
+    after = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert all(np.array_equal(one, two) for one, two in zip(before[1], after[1], strict=True))
+
+
+@pytest.mark.parametrize(("model", "path"), [(mlp(width=3), stacked(2)), (Dropping, MODES)], ids=str)
+def test_the_global_random_state_does_not_matter(model: Any, path: Any) -> None:
+    specs = population(CLASSES, model, epochs=2)
+    data = data_of(CLASSES, specs[0])
+    first = train(specs, data, path=path)
+    torch.rand(17)
+    for one, two in zip(first, train(specs, data, path=path), strict=True):
+        assert_same(one, two, tolerance=0)
+
+
+def test_a_factorys_prototype_is_left_as_it_was() -> None:
+    prototype = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    before = {name: value.clone() for name, value in prototype.state_dict().items()}
+
+    def copied() -> nn.Module:
+        twin = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+        twin.load_state_dict(prototype.state_dict())
+        return twin
+
+    one = spec(CLASSES, copied, epochs=1)
+    data = data_of(CLASSES, one)
+    train([one], data, path=choose_path(data, one, num_runs=2))
+    assert prototype.training
+    for name, value in prototype.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_training_works_where_gradients_are_off() -> None:
+    specs = short_population(*STACKABLE[0])
+    with torch.no_grad():
+        data = data_of(CLASSES, specs[0])
+        runs = train(specs, data, path=stacked(5))
+        choose_path(data, specs[0], num_runs=3)
+    for one, two in zip(WHOLE[0], runs, strict=True):
+        assert_same(one, two)
+
+
+# --- what is held out ------------------------------------------------------------------------------------------------
+
+
+def disturbed(task: Task, held_out: np.ndarray) -> Task:
+    """Other inputs and targets wherever an example is held out."""
+    rng = np.random.default_rng(9)
+    x, y = task.train.x.copy(), task.train.y.copy()
+    x[held_out] = 1e3 * rng.standard_normal(x[held_out].shape)
+    y[held_out] = y[held_out][::-1] if task.regression else (y[held_out] + 1) % task.num_classes
+    return Task(train=Examples(x, y), test=task.test, classes=task.classes)
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [(mlp(width=7), stacked(2)), (mlp(width=7), ALONE), (Normed, MODES), (HomemadeNorm, MODES), (Dropping, MODES)],
+    ids=str,
+)
+def test_what_is_held_out_reaches_nothing(model: Any, path: Any) -> None:
+    runs: list[Run] = []
+    kept = inclusion(CLASSES, SUBSET)
+    for task in (CLASSES, disturbed(CLASSES, ~kept)):
+        one = spec(task, model, subset=SUBSET, optimiser=SGD(lr=0.1, momentum=0.9, weight_decay=0.01))
+        runs.append(train([one], data_of(task, one), path=path)[0])
+    first, second = runs
+    for name in ("step", "train_loss", "train_score", "test_loss", "test_score", "weight_norm"):
+        np.testing.assert_allclose(getattr(first.curves, name), getattr(second.curves, name), rtol=1e-10, err_msg=name)
+    np.testing.assert_allclose(first.trace.test_outputs, second.trace.test_outputs, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(first.trace.loss[:, kept], second.trace.loss[:, kept], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(first.trace.train_outputs[kept], second.trace.train_outputs[kept], atol=1e-10)
+    assert np.abs(first.trace.train_outputs[~kept] - second.trace.train_outputs[~kept]).min() > 1
+
+
+def test_an_infinite_loss_on_a_held_out_example_does_not_sink_the_run() -> None:
+    task = numbers()
+    kept = inclusion(task, SUBSET)
+    x = task.train.x.copy()
+    x[np.flatnonzero(~kept)[0]] = 1e200
+    far = Task(train=Examples(x, task.train.y), test=task.test)
+    runs = []
+    for which in (task, far):
+        one = spec(which, linear(), subset=SUBSET)
+        runs.append(train([one], data_of(which, one), path=stacked(1))[0])
+    assert np.isinf(runs[1].trace.loss[:, ~kept]).any()
+    assert runs[1].status == "completed"
+    np.testing.assert_allclose(runs[0].trace.test_outputs, runs[1].trace.test_outputs, rtol=1e-10)
+
+
+# --- evaluation mode -------------------------------------------------------------------------------------------------
+
+
+def initial_losses(one: Any) -> np.ndarray:
+    module = build(one.learner.model, task=CLASSES, seed=one.seed, dtype=torch.float64).eval()
+    x, y = torch.as_tensor(CLASSES.train.x), torch.as_tensor(CLASSES.train.y)
+    return nn.functional.cross_entropy(module(x), y, reduction="none").detach().numpy()
+
+
+@pytest.mark.parametrize(("model", "path"), [(Dropping, MODES), (mlp(width=4), ALONE), (mlp(width=4), stacked(2))])
+def test_the_trace_is_of_the_evaluation_mode(model: Any, path: Any) -> None:
+    """With a learning rate that moves nothing, every visit of every example is the initial network's evaluation."""
+    one = spec(CLASSES, model, epochs=3, optimiser=SGD(lr=1e-300, momentum=0.0))
+    (run,) = train([one], data_of(CLASSES, one), path=path)
+    np.testing.assert_allclose(run.trace.loss, np.tile(initial_losses(one), (4, 1)), rtol=1e-12)
+
+
+@given(seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_margins_are_differences_of_logits_and_losses_their_cross_entropy(seed: int) -> None:
+    one = spec(CLASSES, Dropping, seed=seed, epochs=1, labels=CORRUPTED)
+    (run,) = train([one], data_of(CLASSES, one), path=MODES)
+    y, z = randomise_targets(CLASSES, CORRUPTED).targets, run.trace.train_outputs
+    own = z[np.arange(len(y)), y]
+    others = np.where(np.arange(3) == y[:, None], -np.inf, z).max(1)
+    np.testing.assert_allclose(run.trace.margin[-1], own - others, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(run.trace.loss[-1], np.log(np.exp(z).sum(1)) - own, rtol=1e-12, atol=1e-12)
+
+
+# --- what kind of model it is ----------------------------------------------------------------------------------------
+
+
+def nature_of(task: Task, model: Any) -> Nature:
+    one = spec(task, model)
+    data = data_of(task, one)
+    return inspect_model(
+        lambda seed: build(one.learner.model, task=task, seed=seed, dtype=torch.float64), data.train_x[:8]
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [*STACKABLE, (CLASSES, Frozen), (CLASSES, Tied), (CLASSES, Buffered), (NUMBERS, Scalar), (CLASSES, linear())],
+    ids=str,
+)
+def test_pure_functions_of_weights_and_buffers_can_be_stacked(task: Task, model: Any) -> None:
+    assert nature_of(task, model) == Nature(True, False, "")
+
+
+@pytest.mark.parametrize("model", [Dropping, Normed, HomemadeNorm])
+def test_models_with_two_modes_are_trained_one_at_a_time(model: Any) -> None:
+    nature = nature_of(CLASSES, model)
+    assert (nature.stackable, nature.modes_differ) == (False, True)
+    assert "training and evaluation mode differ" in nature.reason
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(Recurrent, "torch.func.vmap cannot run it: "), (Secret, "other outputs than the module itself")],
+)
+def test_what_a_stack_would_get_wrong_is_trained_one_at_a_time(model: Any, reason: str) -> None:
+    nature = nature_of(CLASSES, model)
+    assert (nature.stackable, nature.modes_differ) == (False, False)
+    assert reason in nature.reason
+    path = choose_path(data_of(CLASSES, spec(CLASSES, model)), spec(CLASSES, model), num_runs=4)
+    assert (path.num_stacked, path.modes_differ, path.reason) == (1, False, nature.reason)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Restless, "draws random numbers in evaluation mode"),
+        (Mixing, "depends on the other examples in its batch"),
+        (FailsInTraining, r"in training mode: RuntimeError: the augmentation wants images \(small_networks.py, line"),
+        (Numpyish, "two networks from the same seed, and head.weight differs"),
+        (Shapeshifter, "two networks from the same seed, and layers.body"),
+        (same_module_every_time, "gave the same module, or the same weights, twice"),
+    ],
+)
+def test_what_would_be_silently_wrong_is_refused(model: Any, words: str) -> None:
+    one = spec(CLASSES, model)
+    with pytest.raises(ModelError, match=words):
+        choose_path(data_of(CLASSES, one), one, num_runs=4)
+
+
+def test_a_failure_on_one_batch_is_told_in_the_authors_words() -> None:
+    one = spec(CLASSES, FailsOnBatches, epochs=1)  # 37 = 4 · 8 + 5
+    with pytest.raises(ModelError, match=r"batch of shape \(5, 5\) in evaluation mode: .*five is not my number"):
+        train([one], data_of(CLASSES, one), path=ALONE)
+
+
+def test_a_path_says_what_it_is() -> None:
+    one = spec(CLASSES, mlp(width=7))
+    data = data_of(CLASSES, one)
+    assert choose_path(data, one, num_runs=1).reason == "there is only one run"
+    path = choose_path(data, one, num_runs=16)
+    assert path.seconds_per_visit > 0
+    assert (path.num_stacked > 1) == (path.reason == "")
+    assert not path.modes_differ
+
+
+# --- divergence ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimiser", [SGD(lr=0.01, momentum=0.5), AdamW(lr=0.01)], ids=lambda o: o.kind)
+def test_a_run_that_diverges_does_not_touch_the_others(optimiser: Any) -> None:
+    specs = [spec(NUMBERS, Sometimes, seed=seed, optimiser=optimiser) for seed in range(8)]
+    data = data_of(NUMBERS, specs[0])
+    together = train(specs, data, path=stacked(8))
+    assert {run.status for run in together} == {"diverged", "completed"}
+    for run in together:
+        assert {values.shape for values in vars(run.curves).values()} == {(10,)}
+        assert run.trace.loss.shape == (11, 37)
+        if run.status == "diverged":
+            assert run.message.startswith("Loss or weights were no longer finite numbers in epoch 1 of 10.")
+            assert run.message.endswith("Lower the learning rate (it is 0.01).")
+        else:
+            assert run.message == ""
+            assert all(np.isfinite(values).all() for name, values in numbers_of(run).items() if name != "margin")
+            assert_same(train([run.spec], data, path=stacked(8))[0], run)
+
+
+def test_a_learning_rate_far_too_large_ends_with_a_status() -> None:
+    one = spec(NUMBERS, mlp(width=7), optimiser=SGD(lr=1e6))
+    (run,) = train([one], data_of(NUMBERS, one), path=ALONE)
+    assert run.status == "diverged"
+    assert "Lower the learning rate (it is 1e+06)." in run.message
+    assert run.curves.train_loss.shape == (10,)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_runs_that_do_not_share_batches_are_refused() -> None:
+    specs = [spec(CLASSES, mlp(width=7), order=order) for order in range(2)]
+    with pytest.raises(ValueError, match="differ only in seed, labels and subset index"):
+        train(specs, data_of(CLASSES, specs[0]), path=stacked(2))
+
+
+def test_data_of_other_runs_are_refused() -> None:
+    one = spec(CLASSES, mlp(width=7))
+    for changed in (
+        {"inputs": GaussianInputs(), "sample": None, "dtype": torch.float64},
+        {"inputs": one.inputs, "sample": Sample(train=20, test=5, draw=0), "dtype": torch.float64},
+        {"inputs": one.inputs, "sample": None, "dtype": torch.float32},
+    ):
+        with pytest.raises(ValueError, match="Expected training data made for"):
+            train([one], training_data(CLASSES, device=CPU, **changed), path=ALONE)
+
+
+def test_a_model_with_two_modes_is_not_stacked() -> None:
+    specs = population(CLASSES, Normed)
+    with pytest.raises(ValueError, match="one at a time"):
+        train(specs, data_of(CLASSES, specs[0]), path=MODES._replace(num_stacked=2))
+
+
+def test_an_empty_subset_is_refused() -> None:
+    tiny = classes(num_train=4, num_classes=2)
+    one = [spec(tiny, linear(), subset=BalancedSubset(fraction=0.02, draw=0, index=index)) for index in range(4)]
+    with pytest.raises(DataError, match="Choose a larger fraction"):
+        train(one, data_of(tiny, one[0]), path=ALONE)
+
+
+def test_nothing_to_train_gives_nothing() -> None:
+    assert train([], data_of(CLASSES, spec(CLASSES, linear())), path=ALONE) == []
+
+
+def test_batchmates_share_everything_but_seed_labels_and_subset_index() -> None:
+    specs = population(CLASSES, mlp(width=7))
+    assert len({batchmates(one) for one in specs}) == 1
+    strangers = [
+        spec(CLASSES, mlp(width=7), order=1, subset=SUBSET),
+        spec(CLASSES, mlp(width=7), epochs=11, subset=SUBSET),
+        spec(CLASSES, mlp(width=8), subset=SUBSET),
+        spec(CLASSES, mlp(width=7), subset=BalancedSubset(fraction=0.6, draw=3, index=0)),
+        spec(CLASSES, mlp(width=7)),
+        spec(classes(seed=1), mlp(width=7), subset=SUBSET),
+    ]
+    assert len({batchmates(one) for one in [specs[0], *strangers]}) == 1 + len(strangers)
+
+
+def test_a_progress_callback_hears_of_every_epoch_of_every_run() -> None:
+    specs = population(CLASSES, linear(), epochs=3)
+    heard: list[int] = []
+    train(specs, data_of(CLASSES, specs[0]), path=stacked(2), on_epoch=heard.append)
+    assert heard == [2, 2, 2, 2, 2, 2, 1, 1, 1]
+
+
+class _InterruptionError(Exception):
+    pass
+
+
+def test_what_a_progress_callback_raises_comes_through() -> None:
+    def interrupt(num_runs: int) -> None:
+        raise _InterruptionError
+
+    one = spec(CLASSES, linear())
+    with pytest.raises(_InterruptionError):
+        train([one], data_of(CLASSES, one), path=ALONE, on_epoch=interrupt)
