@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 
 import byrote
-from byrote.cli import app
+from byrote.cli.app import app
 from byrote.models import MODELS
 from byrote.records import Finding
 from byrote.studies import STUDIES

@@ -1,28 +1,32 @@
 """The only place that joins studies, engine, executor and store."""
 
+import html
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from byrote.auditing.budget import parse_budget
+from byrote.auditing.budget import check_amounts, parse_budget
 from byrote.auditing.folder import claim_folder, findings_table, read_examples, read_record, write_audit
 from byrote.auditing.planner import GENEROUS, USUAL, Planner
 from byrote.auditing.recipes import default_learner
 from byrote.auditing.table import Table
 from byrote.auditing.verdict import verdict
-from byrote.core import BudgetError, ByroteError
+from byrote.core import BudgetError, ByroteError, UnknownNameError, did_you_mean
 from byrote.data import Task
 from byrote.execution import Deadline, LocalExecutor, OnProgress, Progress, silent
 from byrote.records import (
     Cost,
     Finding,
+    Fit,
     Learner,
     Record,
+    Run,
     RunSpec,
     TaskCard,
     provenance,
@@ -44,9 +48,11 @@ FINISHING_SHARE = 0.05
 class Audit:
     """What several studies found out about one learner on one task."""
 
-    def __init__(self, record: Record, examples: pa.Table | None) -> None:
+    def __init__(self, record: Record, examples: pa.Table | None, *, interrupted: bool = False) -> None:
         """Wrap a record and its per-example scores."""
         self.record = record
+        self.interrupted = interrupted
+        """Whether a person stopped it before it was complete."""
         self._examples = examples
 
     @property
@@ -66,12 +72,15 @@ class Audit:
         return Table(self._examples)
 
     def finding(self, claim: str) -> Finding:
-        """The finding of a claim. Raises KeyError when no study made it."""
-        for section in self.record.sections:
-            for finding in section.findings:
-                if finding.claim == claim:
-                    return finding
-        raise KeyError(claim)
+        """The finding of a claim.
+
+        Raises:
+            UnknownNameError: no study of this audit made it.
+        """
+        made = {finding.claim: finding for section in self.record.sections for finding in section.findings}
+        if claim not in made:
+            raise UnknownNameError(f"No claim {claim!r} here.{did_you_mean(claim, made)} There are: {', '.join(made)}.")
+        return made[claim]
 
     def save(self, folder: str | Path) -> Path:
         """Write findings, examples and report into a folder."""
@@ -94,7 +103,7 @@ class Audit:
         return f"{self.record.title}\n\n{self.record.verdict}\n\n{self.findings!r}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.record.verdict}</p>{self.findings._repr_html_()}"
+        return f"<p>{html.escape(self.record.verdict)}</p>{self.findings._repr_html_()}"
 
 
 def audit(
@@ -139,51 +148,61 @@ def audit(
     ('id', 'target', 'memorisation')
     """
     began = time.monotonic()
-    if runs is not None and budget is not None:
-        raise ValueError("Expected a budget or a number of runs, got both.")
-    if runs is not None and runs < 1:
-        raise ValueError(f"Expected runs at least 1, got {runs!r}.")
-    seconds = parse_budget(budget) if budget is not None else DEFAULT_BUDGET
-    learner = learner or default_learner(task)
-    chosen = tuple(STUDIES[study]() if isinstance(study, str) else study for study in studies)
-    if not chosen:
-        raise ValueError(f"Expected at least one study, got none. There are: {', '.join(STUDIES)}.")
-    store = _store(out, task)
+    check_amounts(runs=runs, budget=budget, seed=seed)
+    store = MemoryStore() if out is None else FolderStore(Path(out))
     executor = LocalExecutor(task, store=store, device=_device(device))
     planner = Planner(
         task=task,
-        learner=learner,
-        studies=chosen,
+        learner=learner or default_learner(task),
+        studies=_studies(studies),
         seed=seed,
         cost=lambda specs: sum(executor.predicted_seconds(spec) for spec in executor.missing_runs(specs)),
     )
+    if out is not None:
+        claim_folder(Path(out), about={"task": task.name, "fingerprint": task.fingerprint})
     on_progress(Progress("measuring the speed of this machine", 0, 1))
-    deadline = None
-    if runs is None:
-        finishing = max(FINISHING, FINISHING_SHARE * seconds)
-        deadline = Deadline(began=began, ends=began + seconds - finishing)
-        least = planner.least() + finishing
-        if least > seconds:
-            raise BudgetError(
-                f"A budget of {seconds:g} seconds is too small: with {learner} the smallest audit takes about "
-                f"{least:.0f} seconds here. Give it more, or a smaller learner (--width, --epochs)."
-            )
-    budgets = planner.fixed(1)
+    deadline = None if runs is not None else _deadline(planner, budget=budget, began=began)
+    budgets, interrupted = planner.fixed(runs or 1), False
     try:
         _fit(executor, planner, deadline=deadline, on_progress=on_progress)
-        if runs is not None or deadline is None:
-            budgets = planner.fixed(runs or 1)
-        else:
+        if deadline is not None:
             budgets = planner.within(deadline.left, USUAL if budget is None else GENEROUS)
         specs = list(_interleaved([plan.runs for plan in _plans(planner, budgets)]))
         executor.train(specs, deadline=deadline, on_progress=on_progress)
     except KeyboardInterrupt:
         if not keep_partial:
             raise
+        interrupted = True
     on_progress(Progress("summarising", 0, 1))
     record, examples = _summarise(planner, budgets, executor=executor, store=store, began=began)
     on_progress(Progress("summarising", 1, 1))
-    return Audit(record, examples)
+    return Audit(record, examples, interrupted=interrupted and not record.complete)
+
+
+def _studies(studies: Sequence[str | AbstractStudy]) -> tuple[AbstractStudy, ...]:
+    """Each study once; names become studies."""
+    chosen = tuple(STUDIES[study]() if isinstance(study, str) else study for study in studies)
+    names = [study.name for study in chosen]
+    if not chosen or len(set(names)) < len(names):
+        raise ValueError(f"Expected one or more different studies, got {names}. There are: {', '.join(STUDIES)}.")
+    return chosen
+
+
+def _deadline(planner: Planner, *, budget: str | float | None, began: float) -> Deadline:
+    """When training has to end, so that there is time for the rest.
+
+    Raises:
+        BudgetError: the smallest audit takes longer; the message says how long.
+    """
+    seconds = DEFAULT_BUDGET if budget is None else parse_budget(budget)
+    finishing = max(FINISHING, FINISHING_SHARE * seconds)
+    least = math.ceil(planner.least() + finishing)
+    if least > seconds and budget is not None:
+        raise BudgetError(
+            f"A budget of {seconds:g} s is too small: with {planner.learner} the smallest audit takes about "
+            f"{least} s here. Give it {least}s or more (--budget), or a smaller learner (--width, --epochs)."
+        )
+    return Deadline(began=began, ends=began + seconds - finishing)
 
 
 def _fit(executor: LocalExecutor, planner: Planner, *, deadline: Deadline | None, on_progress: OnProgress) -> None:
@@ -204,6 +223,35 @@ def _interleaved(plans: Iterable[Sequence[RunSpec]]) -> Iterable[RunSpec]:
     return dict.fromkeys(spec for _, spec in sorted(placed, key=lambda pair: pair[0]))
 
 
+class _Kept(NamedTuple):
+    """What was asked for, and what of it is there."""
+
+    results: Results
+    runs: list[Run]
+    fits: list[Fit]
+    num_runs_asked: int
+    num_fits_asked: int
+
+    @property
+    def complete(self) -> bool:
+        return (len(self.runs), len(self.fits)) == (self.num_runs_asked, self.num_fits_asked)
+
+
+def _read(planner: Planner, plans: Sequence[Plan], store: AbstractStore) -> _Kept:
+    asked = list(dict.fromkeys(spec for plan in plans for spec in plan.runs))
+    wanted = list(dict.fromkeys(fit for plan in plans for fit in plan.fits))
+    runs = [store.read_run(spec) for spec in asked if spec in store]
+    fits = [store.read_fit(spec) for spec in wanted if spec in store]
+    results = Results(
+        task=planner.task,
+        learner=planner.learner,
+        runs={run.spec: run for run in runs if run.status == "completed"},
+        fits={fit.spec: fit for fit in fits},
+        diverged=tuple(run for run in runs if run.status == "diverged"),
+    )
+    return _Kept(results, runs, fits, len(asked), len(wanted))
+
+
 def _summarise(
     planner: Planner,
     budgets: Mapping[str, StudyBudget],
@@ -212,20 +260,10 @@ def _summarise(
     store: AbstractStore,
     began: float,
 ) -> tuple[Record, pa.Table | None]:
+    """The record, and the scores of the study that scores examples."""
     task, learner = planner.task, planner.learner
-    plans = _plans(planner, budgets)
-    asked = list(dict.fromkeys(spec for plan in plans for spec in plan.runs))
-    wanted = list(dict.fromkeys(fit for plan in plans for fit in plan.fits))
-    runs = [store.read_run(spec) for spec in asked if spec in store]
-    fits = [store.read_fit(spec) for spec in wanted if spec in store]
-    results = Results(
-        task=task,
-        learner=learner,
-        runs={run.spec: run for run in runs if run.status == "completed"},
-        fits={fit.spec: fit for fit in fits},
-        diverged=tuple(run for run in runs if run.status == "diverged"),
-    )
-    outcomes = [study.summarise(results, budgets[study.name]) for study in planner.studies]
+    kept = _read(planner, _plans(planner, budgets), store)
+    outcomes = [study.summarise(kept.results, budgets[study.name]) for study in planner.studies]
     sections = tuple(outcome.section for outcome in outcomes)
     record = Record(
         title=f"{task.name}: what {learner.model} learnt, and what it knows by rote",
@@ -233,24 +271,28 @@ def _summarise(
         learner=learner,
         verdict=verdict(sections),
         sections=sections,
-        cost=Cost(
-            seconds=time.monotonic() - began,
-            num_runs=len(runs),
-            num_reused=len(runs) - executor.num_trained,
-            training_seconds=sum(run.seconds for run in runs),
-            num_fits=len(fits),
-            fitting_seconds=sum(fit.seconds for fit in fits),
-            planned_runs=len(asked),
-        ),
+        cost=_cost(kept, num_trained=executor.num_trained, seconds=time.monotonic() - began),
         provenance=provenance(
             seed=planner.seed,
             device=str(executor.device),
             dtype=learner.recipe.dtype,
             num_threads=torch.get_num_threads(),
         ),
-        complete=len(runs) == len(asked) and len(fits) == len(wanted),
+        complete=kept.complete,
     )
     return record, next((outcome.examples for outcome in outcomes if outcome.examples is not None), None)
+
+
+def _cost(kept: _Kept, *, num_trained: int, seconds: float) -> Cost:
+    return Cost(
+        seconds=seconds,
+        num_runs=len(kept.runs),
+        num_reused=len(kept.runs) - num_trained,
+        training_seconds=sum(run.seconds for run in kept.runs),
+        num_fits=len(kept.fits),
+        fitting_seconds=sum(fit.seconds for fit in kept.fits),
+        planned_runs=kept.num_runs_asked,
+    )
 
 
 def _card(task: Task) -> TaskCard:
@@ -267,19 +309,20 @@ def _card(task: Task) -> TaskCard:
     )
 
 
-def _store(out: str | Path | None, task: Task) -> AbstractStore:
-    if out is None:
-        return MemoryStore()
-    claim_folder(Path(out), about={"task": task.name, "fingerprint": task.fingerprint})
-    return FolderStore(Path(out))
-
-
 def _device(name: str | None) -> torch.device:
+    """The device of a name, tried out.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = "cpu and cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(
+            f"The device {name!r} cannot be used here ({str(error).splitlines()[0].rstrip('.')}). There is: {here}."
+        ) from error
     return device

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from byrote.core import StoreError
+from byrote.core import ByroteError, StoreError
 from byrote.records import SCHEMA, Finding, Record, dumps, encode, loads
 
 MARKER = "byrote.json"
@@ -63,13 +63,21 @@ def findings_table(findings: tuple[Finding, ...]) -> pa.Table:
 
 
 def write_audit(folder: Path, *, record: Record, examples: pa.Table | None) -> None:
-    """Write `audit.json`, `findings.json`, `findings.parquet` and `examples.parquet`, each whole or not at all."""
+    """Write `audit.json`, `findings.json`, `findings.parquet` and `examples.parquet`, each whole or not at all.
+
+    Without examples, those of an earlier audit are removed: they are not of this one.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     findings = tuple(finding for section in record.sections for finding in section.findings)
     try:
         write_text(folder / "audit.json", dumps(record))
         write_text(folder / "findings.json", dumps(findings))
         _write_table(folder / "findings.parquet", findings_table(findings))
-        if examples is not None:
+        if examples is None:
+            (folder / "examples.parquet").unlink(missing_ok=True)
+        else:
             _write_table(folder / "examples.parquet", examples)
     except OSError as error:
         raise StoreError(
@@ -81,20 +89,37 @@ def read_record(folder: Path) -> Record:
     """The audit that a folder holds.
 
     Raises:
-        StoreError: there is none, or it was written by a newer byrote.
+        StoreError: there is none, it cannot be read, or it was written by a newer byrote.
     """
     path = folder / "audit.json"
-    if not path.exists():
-        hint = " Its runs are there, but no audit was finished: run it again." if (folder / MARKER).exists() else ""
-        raise StoreError(f"There is no audit in {folder}: expected {path}.{hint}")
-    text = path.read_text(encoding="utf-8")
+    if not path.is_file():
+        raise StoreError(f"There is no audit in {folder}: expected {path}.{_hint(folder)}")
     try:
-        schema = json.loads(text).get("schema")
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise StoreError(f"{path} is not an audit: {error}.") from error
+        text = path.read_text(encoding="utf-8")
+        schema = json.loads(text)["schema"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is not an audit that byrote wrote. Run byrote audit again to replace it.") from error
     if schema != SCHEMA:
         raise StoreError(f"{path} has schema {schema!r}; this byrote reads {SCHEMA}. Upgrade byrote to read it.")
     return loads(Record, text, source=str(path))
+
+
+def has_complete_audit(folder: Path) -> bool:
+    """Whether an audit that was not stopped is there."""
+    try:
+        return read_record(folder).complete
+    except (ByroteError, OSError):
+        return False
+
+
+def _hint(folder: Path) -> str:
+    """Where the audit may be instead."""
+    if not folder.is_dir():
+        return " There is no such folder."
+    below = sorted(path.parent.name for path in folder.glob("*/audit.json"))
+    if below:
+        return f" There is one in {' and in '.join(str(folder / name) for name in below)}."
+    return " Its runs are there, but no audit was finished: run it again." if (folder / MARKER).exists() else ""
 
 
 def read_examples(folder: Path) -> pa.Table | None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from byrote.cli.start import interruptible
+
 app = typer.Typer(
     name="byrote",
     help="What did your neural network learn, and what does it merely know by rote?",
@@ -48,14 +50,16 @@ Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.", rich_
 BatchSize = Annotated[int | None, typer.Option(help="Examples a step.", rich_help_panel="Learner")]
 Runs = Annotated[int | None, typer.Option(help="Networks per condition, instead of a budget.", rich_help_panel="Cost")]
 Budget = Annotated[
-    str | None, typer.Option(help="Time it may take: 60s, 5m, 1h30m. [default: 10m]", rich_help_panel="Cost")
+    str | None,
+    typer.Option(help="Time it may take: 60s, 5m, 1h30m.", show_default="10m", rich_help_panel="Cost"),
 ]
 Seed = Annotated[int, typer.Option(help="The root of every random number.", rich_help_panel="Cost")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, … [default: a GPU if there is one]", rich_help_panel="Cost")
+    str | None, typer.Option(help="cpu, cuda, …", show_default="a GPU if there is one", rich_help_panel="Cost")
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder for runs, tables and report. [default: runs/TASK]", rich_help_panel="Output")
+    Path | None,
+    typer.Option(help="Folder for runs, tables and report.", show_default="runs/TASK", rich_help_panel="Output"),
 ]
 Json = Annotated[
     bool,
@@ -65,7 +69,11 @@ Json = Annotated[
 ]
 FailOn = Annotated[
     list[str] | None,
-    typer.Option(help="Exit 1 when this is found: leak, or a claim that does not hold.", rich_help_panel="Output"),
+    typer.Option(
+        help="Exit 1 on this: leak, or a claim such as beats-forest that does not hold. Can be repeated.",
+        metavar="CLAIM",
+        rich_help_panel="Output",
+    ),
 ]
 
 
@@ -91,7 +99,7 @@ def audit(
     fail_on: FailOn = None,
 ) -> None:
     """Find out what a network learns of a task, what it memorises, and whether anything leaks."""
-    _call("audit", studies=None, **dict(locals()))
+    _call("audit", study=None, **dict(locals()))
 
 
 @app.command()
@@ -116,9 +124,8 @@ def study(
     as_json: Json = False,
     fail_on: FailOn = None,
 ) -> None:
-    """Ask one study alone."""
-    settings = {key: value for key, value in locals().items() if key != "study"}
-    _call("audit", studies=[study], **settings)
+    """Ask one study alone; its findings go into a folder of its own beside the runs."""
+    _call("audit", **dict(locals()))
 
 
 @app.command(name="list")
@@ -149,11 +156,8 @@ def _root(
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line: exit 0 when done, 1 when a gate failed, 2 for wrong usage or input, 130 for Ctrl-C."""
-    app()
-
-
 def _call(module: str, **settings: Any) -> None:
     """Import a command's module and run it; the one place where importing waits."""
-    raise typer.Exit(importlib.import_module(f"byrote.cli.{module}").run(**settings))
+    command = importlib.import_module(f"byrote.cli.{module}")
+    interruptible()
+    raise typer.Exit(command.run(**settings))

@@ -1,158 +1,147 @@
 """`byrote audit` and `byrote study`."""
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from byrote.auditing import Audit, audit, default_learner
-from byrote.cli.console import complain, err, expected, progress_bar
-from byrote.core import SpecError, did_you_mean
+from byrote.auditing import Audit, audit, check_amounts, default_learner, has_complete_audit
+from byrote.cli.console import DONE, GATE_FAILED, err, exit_status, say
+from byrote.cli.gates import check_gates, gates_hold
+from byrote.cli.progress import progress_bar
+from byrote.cli.start import STOPPED
+from byrote.cli.summary import show_summary
 from byrote.data import Task, load
 from byrote.models import MODELS, named_model
-from byrote.records import Learner, dumps
+from byrote.records import Finding, Learner, ModelSpec, dumps
+from byrote.studies import STUDIES
 
-ALL_STUDIES = ("random-data", "lookup", "memorisation")
-MARKS = {"holds": ("✓", "green"), "does not hold": ("✗", "yellow"), "inconclusive": ("?", "dim")}
-CLAIMS = (
-    "random-labels-are-fitted",
-    "random-labels-test-at-chance",
-    "true-labels-fit-faster",
-    "random-inputs-start-faster",
-    "test-error-rises-with-corruption",
-    "no-leak",
-    "beats-lookup-table",
-    "beats-forest",
-    "beats-kernel",
-    "learnt-share",
-)
-GATES = {"leak": "no-leak", **{claim: claim for claim in CLAIMS}}
-"""What `--fail-on` understands, and the claim whose failure it means."""
+AUDITED = ("random-data", "lookup", "memorisation")
+"""The studies of an audit."""
+
+
+class _Done(NamedTuple):
+    """An audit that ended, by itself or not."""
+
+    result: Audit
+    place: Path
+    """The folder of its report."""
+    saved: bool
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(finding for section in self.result.record.sections for finding in section.findings)
 
 
 def run(
     *,
-    studies: list[str] | None,
+    study: str | None,
+    runs: int | None,
+    budget: str | None,
+    seed: int,
+    as_json: bool,
+    fail_on: list[str] | None,
+    **settings: Any,
+) -> int:
+    """Check, load, audit, save, print. Returns the exit status."""
+    studies = AUDITED if study is None else (study,)
+
+    def work() -> int:
+        for name in studies:
+            STUDIES[name]
+        check_amounts(runs=runs, budget=budget, seed=seed)
+        check_gates(fail_on or (), studies=studies)
+        done = _audit(study=study, studies=studies, runs=runs, budget=budget, seed=seed, **settings)
+        _print(done, as_json=as_json)
+        hold = gates_hold(fail_on or (), findings=done.findings)
+        return STOPPED if done.result.interrupted else DONE if hold else GATE_FAILED
+
+    return exit_status(work)
+
+
+def _audit(
+    *,
+    study: str | None,
+    studies: tuple[str, ...],
     task: str,
     model: str,
     width: int | None,
     epochs: int | None,
     lr: float | None,
     batch_size: int | None,
+    seed: int,
+    out: Path | None,
     runs: int | None,
     budget: str | None,
-    seed: int,
     device: str | None,
-    out: Path | None,
-    as_json: bool,
-    fail_on: list[str] | None,
     **data: Any,
-) -> int:
-    """Load, audit, save, print. Returns the exit status."""
-    try:
-        with warnings.catch_warnings(), progress_bar() as on_progress:
-            warnings.simplefilter("ignore", category=FutureWarning)
-            loaded = load(task, seed=seed, **data)
-            learner = _learner(loaded, model=model, width=width, epochs=epochs, lr=lr, batch_size=batch_size)
-            _check_gates(fail_on or [])
-            folder = out or Path("runs") / loaded.name
-            result = audit(
-                loaded,
-                learner=learner,
-                studies=studies or ALL_STUDIES,
-                budget=budget,
-                runs=runs,
-                seed=seed,
-                device=device,
-                out=folder,
-                on_progress=on_progress,
-                keep_partial=True,
-            )
-            result.save(folder)
-    except KeyboardInterrupt:
-        err.print("Stopped. Every finished run is kept: run the same command again to go on.")
-        return 130
-    except Exception as error:
-        if not expected(error):
-            raise
-        complain(error)
-        return 2
-    if as_json:
-        typer.echo(dumps(_findings(result)))
-    else:
-        _show(result, folder)
-    if not result.record.complete:
-        cost = result.record.cost
-        err.print(
-            f"Stopped early: {cost.num_runs} of {cost.planned_runs} networks are trained. "
-            f"Run the same command again to go on from there."
+) -> _Done:
+    """Load and audit. A study alone has its report in a folder of its own, beside the runs."""
+    with warnings.catch_warnings(), progress_bar(err, first=f"loading {task}") as on_progress:
+        warnings.simplefilter("ignore", category=FutureWarning)
+        spec = _model(model, width=width)
+        loaded = load(task, seed=seed, **data)
+        folder = out or Path("runs") / _folder_name(loaded)
+        result = audit(
+            loaded,
+            learner=_learner(default_learner(loaded, model=spec), epochs=epochs, lr=lr, batch_size=batch_size),
+            studies=studies,
+            budget=budget,
+            runs=runs,
+            seed=seed,
+            device=device,
+            out=folder,
+            on_progress=on_progress,
+            keep_partial=True,
         )
-    return _gate(result, fail_on or [])
+        return _save(result, folder if study is None else folder / study)
 
 
-def _learner(
-    task: Task, *, model: str, width: int | None, epochs: int | None, lr: float | None, batch_size: int | None
-) -> Learner:
+def _save(result: Audit, place: Path) -> _Done:
+    """Save it, unless it was stopped and would replace a complete one, or say nothing."""
+    saved = not result.interrupted or (result.record.cost.num_runs > 0 and not has_complete_audit(place))
+    if saved:
+        result.save(place)
+    return _Done(result, place, saved)
+
+
+def _model(name: str, *, width: int | None) -> ModelSpec:
+    """The spec of a model as typed; an unknown name is refused before its arguments are."""
+    if ":" not in name:
+        MODELS[name]
+    return named_model(name, **({} if width is None else {"width": width}))
+
+
+def _learner(base: Learner, *, epochs: int | None, lr: float | None, batch_size: int | None) -> Learner:
     """The default learner with what was asked for in its place."""
-    if model in MODELS or ":" in model:
-        arguments = {} if width is None else {"width": width}
-    else:
-        MODELS[model]
-        arguments = {}
-    base = default_learner(task, model=named_model(model, **arguments))
     recipe = base.recipe
+    asked = {"epochs": epochs, "batch_size": batch_size}
+    recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
     if lr is not None:
         recipe = replace(recipe, optimiser=replace(recipe.optimiser, lr=lr))
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs)
-    if batch_size is not None:
-        recipe = replace(recipe, batch_size=batch_size)
     return replace(base, recipe=recipe)
 
 
-def _findings(result: Audit) -> tuple[Any, ...]:
-    return tuple(finding for section in result.record.sections for finding in section.findings)
+def _folder_name(task: Task) -> str:
+    """A task's name as one part of a path."""
+    return re.sub(r"[^\w.-]+", "-", task.name).strip(".-") or "task"
 
 
-def _show(result: Audit, folder: Path) -> None:
-    """The verdict, a line a finding, and where the report is."""
-    console = Console()
-    console.print()
-    console.print(Text(result.record.verdict), soft_wrap=False)
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    for name in ("", "claim", "value", "95 % interval", "runs", "verdict"):
-        table.add_column(name, justify="right" if name in ("value", "runs") else "left")
-    for finding in _findings(result):
-        mark, style = MARKS[finding.verdict]
-        interval = "" if finding.low is None or finding.high is None else f"{finding.low:.3g} to {finding.high:.3g}"
-        table.add_row(
-            Text(mark, style=style),
-            finding.claim,
-            "" if finding.value is None else f"{finding.value:.3g}",
-            interval,
-            str(finding.num_runs),
-            Text(finding.verdict, style=style),
-        )
-    console.print()
-    console.print(table)
-    console.print()
-    console.print(Text(f"Report: {folder / 'report.html'}"), soft_wrap=True)
-
-
-def _check_gates(gates: list[str]) -> None:
-    for gate in gates:
-        if gate not in GATES:
-            raise SpecError(f"Unknown gate {gate!r}.{did_you_mean(gate, GATES)} Known: {', '.join(GATES)}.")
-
-
-def _gate(result: Audit, gates: list[str]) -> int:
-    """1 when a claim that the user insists on does not hold."""
-    failed = [f for f in _findings(result) for gate in gates if f.claim == GATES[gate] and f.verdict == "does not hold"]
-    for finding in failed:
-        err.print(Text(f"--fail-on: {finding.claim}: {finding.statement}"), soft_wrap=True)
-    return 1 if failed else 0
+def _print(done: _Done, *, as_json: bool) -> None:
+    """Print what was found, and how to go on when something is missing."""
+    record = done.result.record
+    if as_json:
+        typer.echo(dumps(done.findings))
+    elif done.saved:
+        show_summary(record.verdict, findings=done.findings, report=str(done.place / "report.html"))
+    if record.complete:
+        return
+    who = "Stopped" if done.result.interrupted else "Stopped by the budget"
+    kept = "" if done.saved or not has_complete_audit(done.place) else f"The report in {done.place} is as it was. "
+    say(
+        f"{who}: {record.cost.num_runs} of {record.cost.planned_runs} networks are there. {kept}"
+        f"Run the same command again to go on from there."
+    )

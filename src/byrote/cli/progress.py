@@ -1,0 +1,94 @@
+"""How far it is: a bar with the time left on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from byrote import execution
+
+LINE_EVERY = 15.0
+"""Seconds between lines of progress where standard error is not a terminal."""
+TELLING = 0.02
+"""Less than this share of the work says too little about the rest."""
+
+
+@contextmanager
+def progress_bar(console: Console, *, first: str) -> Iterator[execution.OnProgress]:
+    """Show progress on standard error; whatever is printed meanwhile goes there too, so that results stay alone.
+
+    Args:
+        console: where.
+        first: what is being done until somebody says otherwise.
+    """
+    with redirect_stdout(sys.stderr):
+        if not console.is_terminal:
+            yield _Lines()
+            return
+        with _columns(console) as bar:
+            yield _Bar(bar, first)
+
+
+def _columns(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        expand=True,
+    )
+
+
+def _stage(progress: execution.Progress) -> str:
+    """`fitting` of `fitting nearest neighbour`: what shares one bar and one estimate of the time left."""
+    return progress.stage.split(" ")[0]
+
+
+@final
+class _Bar:
+    """Progress on a terminal: one bar a stage, gone when all is done."""
+
+    def __init__(self, bar: Progress, first: str) -> None:
+        self._bar, self._stage = bar, ""
+        self._task = bar.add_task(first, total=None)
+
+    def __call__(self, progress: execution.Progress) -> None:
+        if _stage(progress) != self._stage:
+            self._stage = _stage(progress)
+            self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(progress.stage, total=progress.total)
+        self._bar.update(self._task, description=progress.stage, completed=progress.done, total=progress.total)
+
+
+@final
+class _Lines:
+    """Progress in lines: when a stage begins, and every so often while it lasts."""
+
+    def __init__(self) -> None:
+        self._stage, self._began, self._last = "", 0.0, 0.0
+
+    def __call__(self, progress: execution.Progress) -> None:
+        now = time.monotonic()
+        if _stage(progress) != self._stage:
+            self._stage, self._began, self._last = _stage(progress), now, now
+            self._print(progress.stage)
+        elif now - self._last >= LINE_EVERY:
+            self._last = now
+            self._print(f"{progress.stage}: {self._how_far(progress, seconds=now - self._began)}")
+
+    def _how_far(self, progress: execution.Progress, *, seconds: float) -> str:
+        share = progress.done / progress.total if progress.total else 0.0
+        left = f", about {seconds * (1 - share) / share:.0f} s left" if TELLING < share < 1 else ""
+        return f"{share:.0%}{left}"
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
