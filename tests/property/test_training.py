@@ -286,7 +286,6 @@ def nature_of(task: Task, model: Any) -> Nature:
 @pytest.mark.parametrize(
     ("task", "model"),
     [*STACKABLE, (CLASSES, Frozen), (CLASSES, Tied), (CLASSES, Buffered), (NUMBERS, Scalar), (CLASSES, linear())],
-    ids=str,
 )
 def test_pure_functions_of_weights_and_buffers_can_be_stacked(task: Task, model: Any) -> None:
     assert nature_of(task, model) == Nature(True, False, "")
