@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import byrote
+from byrote.studies import STUDIES
 
 ROOT = Path(byrote.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -195,3 +197,10 @@ def test_a_heavy_or_optional_package_has_one_place(package: str) -> None:
         if module.split(".")[0] == package
     }
     assert len(places) <= 1, sorted(map(str, places))
+
+
+def test_every_study_is_a_stranger_to_the_others() -> None:
+    """The import contract lists the studies by name, since what they share stands beside them: none may be missing."""
+    settings = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = {contract["id"]: contract for contract in settings["tool"]["importlinter"]["contracts"]}
+    assert set(contracts["studies"]["modules"]) == {study.__module__ for study in STUDIES.values()}
