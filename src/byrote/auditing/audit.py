@@ -209,7 +209,8 @@ def _fit(executor: LocalExecutor, planner: Planner, *, deadline: Deadline | None
     """Fit the baselines, which do not depend on the number of runs, in their share of the time."""
     fits = [fit for plan in _plans(planner, planner.fixed(1)) for fit in plan.fits]
     if deadline is not None:
-        deadline = Deadline(began=deadline.began, ends=deadline.began + FIT_SHARE * deadline.length)
+        latest = min(deadline.began + FIT_SHARE * deadline.length, deadline.ends - planner.least())
+        deadline = Deadline(began=deadline.began, ends=latest)
     executor.fit(list(dict.fromkeys(fits)), deadline=deadline, on_progress=on_progress)
 
 

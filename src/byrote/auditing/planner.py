@@ -51,15 +51,23 @@ class Planner:
 
     def least(self) -> float:
         """Seconds of the smallest plan that says anything."""
-        smallest = self._sizes(None)[-1]
-        budget = self._budget(runs=FEWEST.runs, subsets=FEWEST.subsets, sample=smallest)
-        specs = [spec for study in self.studies for spec in study.plan(self.task, self.learner, budget).runs]
+        specs = [spec for study in self.studies for spec in self._smallest(study)]
         return self.cost(list(dict.fromkeys(specs)))
+
+    def _smallest(self, study: AbstractStudy) -> Sequence[RunSpec]:
+        budget = self._budget(runs=FEWEST.runs, subsets=FEWEST.subsets, sample=self._sizes(None)[-1])
+        return study.plan(self.task, self.learner, budget).runs
+
+    def _shares(self, seconds: float) -> dict[str, float]:
+        """Seconds of each study: what its smallest plan takes, and its part of what is left then."""
+        wanted = {study.name: SHARES.get(study.name, 0.3) for study in self.studies}
+        least = {study.name: self.cost(self._smallest(study)) for study in self.studies}
+        left = max(0.0, seconds - sum(least.values()))
+        return {name: least[name] + left * part / sum(wanted.values()) for name, part in wanted.items()}
 
     def within(self, seconds: float, most: Amount) -> dict[str, StudyBudget]:
         """As many runs as fit into so many seconds, on as much of the task as leaves enough of them."""
-        wanted = {study.name: SHARES.get(study.name, 0.3) for study in self.studies}
-        share = {name: seconds * part / sum(wanted.values()) for name, part in wanted.items()}
+        share = self._shares(seconds)
         subsets = self._budget(runs=0, subsets=0)
         by_subsets = [study for study in self.studies if study.uses_subsets]
         if by_subsets:

@@ -29,6 +29,8 @@ from byrote.training import DTYPES, Path, TrainingData, batchmates, choose_path,
 
 TEST_COST = 0.4
 """Evaluating an example, against training on it."""
+OVERHEAD = 1.2
+"""A step in earnest, with its record, against a step that is timed."""
 KEPT_DATA = 2
 """Input variants kept on the device at once."""
 GRACE = 1.1
@@ -120,7 +122,7 @@ class LocalExecutor:
         whole = replace(batchmates(spec), inputs=TrueInputs(), sample=None, subset=AllExamples())
         whole = replace(whole, learner=replace(whole.learner, recipe=replace(whole.learner.recipe, epochs=1)))
         if whole not in self._speeds:
-            self._speeds[whole] = self._path(whole, 8).seconds_per_visit
+            self._speeds[whole] = OVERHEAD * self._path(whole, 8).seconds_per_visit
         train, test = len(self._task.train), len(self._task.test)
         if spec.sample is not None:
             train, test = min(train, spec.sample.train), min(test, spec.sample.test)

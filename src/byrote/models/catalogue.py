@@ -60,8 +60,8 @@ def mlp(*, width: int = 256, depth: int = 1) -> ModelSpec:
 
 
 def cnn(*, width: int = 16) -> ModelSpec:
-    """A small convolutional network: two 3×3 convolutions (`width` and 2·`width` channels), each with GroupNorm, ReLU
-    and 2×2 max-pooling, then an affine map. For images of at least 4 × 4 pixels.
+    """A small convolutional network: two 3×3 convolutions (`width` and 2·`width` channels), each with 2×2
+    max-pooling, GroupNorm and ReLU, then an affine map. For images of at least 4 × 4 pixels.
 
     Raises:
         SpecError: width is not a whole number above 0.
@@ -150,9 +150,9 @@ def _convolution(channels_in: int, channels_out: int) -> list[nn.Module]:
     groups = next(groups for groups in (4, 2, 1) if channels_out % groups == 0)
     return [
         nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        nn.MaxPool2d(2),
         nn.GroupNorm(groups, channels_out),
         nn.ReLU(),
-        nn.MaxPool2d(2),
     ]
 
 
@@ -167,7 +167,7 @@ MODELS.add("mlp")(
 MODELS.add("cnn")(
     CatalogueEntry(
         build=_build_cnn,
-        summary="two 3×3 convolutions with GroupNorm, ReLU and max-pooling, for images",
+        summary="two 3×3 convolutions with max-pooling, GroupNorm and ReLU, for images",
         defaults={"width": 16},
     )
 )

@@ -77,7 +77,8 @@ class StackedNetworks(AbstractNetworks):
         state = {**self._weights, **self._buffers}
         num_runs = len(next(iter(state.values())))
         # A batch axis for x, though every run sees the same: linear layers then go straight to one batched product.
-        outputs = vmap(self._one, randomness="error")(state, x.expand(num_runs, *x.shape))
+        with _blaming_the_model(x, mode="evaluation"):
+            outputs = vmap(self._one, randomness="error")(state, x.expand(num_runs, *x.shape))
         return outputs.reshape(num_runs, len(x), -1)
 
     @override
@@ -100,9 +101,12 @@ class SingleNetwork(AbstractNetworks):
     statistics of a single example are undefined: such a batch is learnt from as in evaluation mode.
     """
 
-    def __init__(self, module: nn.Module, *, device: torch.device, modes_differ: bool, seed: int) -> None:
+    def __init__(
+        self, module: nn.Module, *, device: torch.device, modes_differ: bool, seed: int, channels_last: bool = False
+    ) -> None:
         """Take over a module; nobody else may use it."""
-        self._module = module.to(device).eval()
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._module = module.to(device, memory_format=self._format).eval()
         self._device = device
         self._modes_differ = modes_differ
         self._least = 2 if any(isinstance(layer, _BatchNorm) for layer in module.modules()) else 1
@@ -140,13 +144,19 @@ class SingleNetwork(AbstractNetworks):
         return TrainingOutputs(torch.zeros_like(recorded[0]).index_copy(0, chosen, learnt)[None], recorded)
 
     def _call(self, x: Tensor) -> Tensor:
-        try:
+        with _blaming_the_model(x, mode="training" if self._module.training else "evaluation"):
             return self._module(x)
-        except Exception as error:
-            mode = "training" if self._module.training else "evaluation"
-            raise ModelError(
-                f"The model failed on a batch of shape {tuple(x.shape)} in {mode} mode: {describe_failure(error)}"
-            ) from error
+
+
+@contextmanager
+def _blaming_the_model(x: Tensor, *, mode: str) -> Iterator[None]:
+    """What a user's forward raises becomes one message with its own words and line."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(
+            f"The model failed on a batch of shape {tuple(x.shape)} in {mode} mode: {describe_failure(error)}"
+        ) from error
 
 
 @contextmanager

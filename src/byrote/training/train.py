@@ -9,9 +9,9 @@ import torch
 from byrote.models import build
 from byrote.records import Run, RunSpec
 from byrote.training.learn import learn
-from byrote.training.networks import AbstractNetworks, SingleNetwork, StackedNetworks
+from byrote.training.networks import AbstractNetworks
 from byrote.training.optimise import learning_rate, start
-from byrote.training.paths import Path
+from byrote.training.paths import Path, networks_of, threads
 from byrote.training.population import (
     DTYPES,
     TrainingData,
@@ -54,7 +54,8 @@ def train(
     _check(specs, data, path)
     size = path.num_stacked
     chunks = [specs[begin : begin + size] for begin in range(0, len(specs), size)]
-    return [run for chunk in chunks for run in _train_together(chunk, data, path=path, on_epoch=on_epoch)]
+    with threads(path.num_threads):
+        return [run for chunk in chunks for run in _train_together(chunk, data, path=path, on_epoch=on_epoch)]
 
 
 def _check(specs: Sequence[RunSpec], data: TrainingData, path: Path) -> None:
@@ -103,8 +104,6 @@ def _train_together(specs: Sequence[RunSpec], data: TrainingData, *, path: Path,
 
 
 def _networks(specs: Sequence[RunSpec], data: TrainingData, path: Path) -> AbstractNetworks:
-    recipe, device = specs[0].learner.recipe, data.train_x.device
-    modules = [build(s.learner.model, task=data.task, seed=s.seed, dtype=DTYPES[recipe.dtype]) for s in specs]
-    if path.num_stacked == 1:
-        return SingleNetwork(modules[0], device=device, modes_differ=path.modes_differ, seed=specs[0].seed)
-    return StackedNetworks(modules, device=device)
+    dtype = DTYPES[specs[0].learner.recipe.dtype]
+    modules = [build(s.learner.model, task=data.task, seed=s.seed, dtype=dtype) for s in specs]
+    return networks_of(path, modules, device=data.train_x.device, seed=specs[0].seed)
