@@ -6,9 +6,11 @@ import json
 import math
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, final, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -281,16 +283,74 @@ def test_equal_specs_have_one_key_however_their_numbers_are_written() -> None:
     assert whole.key == real.key
 
 
-def test_other_code_is_another_model() -> None:
-    def narrow(width: int) -> int:
-        return width
+def _of_width(width: Any) -> Callable[[], Any]:
+    return lambda: width
 
-    def wide(width: int) -> int:
-        return width + 1
 
-    assert custom(narrow, name="mine") == custom(narrow, name="mine")
-    assert custom(narrow, name="mine") != custom(wide, name="mine")
-    assert Learner(model=wide) == Learner(model=custom(wide))
+def _narrow(*, width: int = 4) -> int:
+    return width
+
+
+def _wide(*, width: int = 8) -> int:
+    return width
+
+
+@final
+class _Sized:
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def __call__(self) -> int:
+        return self.width
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(_narrow, _wide, id="functions"),
+        pytest.param(lambda: 4, lambda: 8, id="lambdas on one line"),
+        pytest.param(_of_width(4), _of_width(8), id="closures"),
+        pytest.param(_of_width([4, 4]), _of_width([4, 8]), id="closures over lists"),
+        pytest.param(_of_width(np.zeros(2000)), _of_width(np.eye(1, 2000)[0]), id="closures over arrays"),
+        pytest.param(partial(_narrow, width=4), partial(_narrow, width=8), id="partials"),
+        pytest.param(partial(_narrow, width=4), _narrow, id="a partial and what it wraps"),
+        pytest.param(_Sized(4), _Sized(8), id="objects"),
+        pytest.param(_Sized(4).__call__, _Sized(8).__call__, id="methods"),
+    ],
+)
+def test_other_code_is_another_model(one: Any, other: Any) -> None:
+    assert custom(one, name="mine") == custom(one, name="mine")
+    assert custom(one, name="mine") != custom(other, name="mine")
+    assert Learner(model=one) == Learner(model=custom(one))
+
+
+def test_a_closure_that_encloses_itself_has_a_name() -> None:
+    def net(depth: int) -> int:
+        return 0 if depth == 0 else net(depth - 1)
+
+    assert custom(net).name.endswith("net")
+
+
+def test_a_models_name_and_digest_are_the_same_in_another_process(tmp_path: Path) -> None:
+    (tmp_path / "factories.py").write_text(
+        "from functools import partial\n"
+        "class Sized:\n    def __init__(self, width): self.width = width\n    def __call__(self): return self.width\n"
+        "def of(width):\n    return lambda: (width, Sized, width in {'a', 'b', 'c'})\n"
+        "made = [partial(of, width=4), of(4), Sized(4), Sized, of, of(Sized(3))]\n"
+    )
+    code = (
+        "from byrote.records import canonical, custom; from factories import made; "
+        "print([canonical(custom(factory)) for factory in made])"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", f"junk = [object() for _ in range({wasted})]; {code}"],
+            capture_output=True, text=True, check=True, cwd=tmp_path, env={"PYTHONHASHSEED": str(wasted)},
+        ).stdout
+        for wasted in (1, 5000)
+    }  # fmt: skip
+    assert len(answers) == 1
+    assert " at 0x" not in answers.pop()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Who learns: a named model and the recipe that trains it."""
 
 import hashlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast, final
 
+from byrote.records.identity import identity, place
 from byrote.records.recipe import Recipe
 
 Argument = int | float | bool | str | None | tuple[int, ...]
@@ -24,7 +24,7 @@ class ModelSpec:
     arguments: tuple[tuple[str, Argument], ...] = ()
     """Keyword arguments of the factory, sorted by name."""
     digest: str = ""
-    """For a user's factory, a digest of its source: other code is another model."""
+    """For a user's factory, a digest of its source and of what is bound to it: other code is another model."""
     factory: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
     """The user's own factory, when it was handed over as an object. Not stored."""
 
@@ -70,10 +70,5 @@ def custom(factory: Callable[..., Any], *, name: str | None = None) -> ModelSpec
         factory: called with the task, or with nothing if it takes nothing, once per run.
         name: what to call it; `module:qualname` unless given.
     """
-    label = name or f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', repr(factory))}"
-    try:
-        source = inspect.getsource(factory)
-    except (OSError, TypeError):
-        source = label
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    return ModelSpec(name=label, digest=digest, factory=factory)
+    digest = hashlib.sha256(identity(factory).encode()).hexdigest()[:16]
+    return ModelSpec(name=name or place(factory), digest=digest, factory=factory)
