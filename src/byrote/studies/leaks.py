@@ -1,22 +1,28 @@
 """Does anything leak from the targets or the test set into training?"""
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple, final
 
 import numpy as np
+from jaxtyping import Float
 
 from byrote.data import Task
 from byrote.measures import (
-    PermutationTest,
     TargetColumn,
     coincidence_rate,
     exact_duplicates,
+    nearest,
     proportion_interval,
+    repeated,
     target_columns,
-    typical_distance,
 )
-from byrote.records import Finding, Interval, Verdict
+from byrote.records import Finding, Verdict
+from byrote.studies.alarm import ALARM_LEVEL, Alarm
+from byrote.studies.claims import claim
 from byrote.studies.papers import KAPOOR, RUCKER
-from byrote.studies.study import Results, p_text, percent
+from byrote.studies.study import Results
+from byrote.studies.wording import counted, listed, p_text, percent
 
 LARGEST_HARMLESS_SHARE = 0.01
 """Duplicates in a larger share of the test set than this move the held-out score."""
@@ -25,22 +31,13 @@ FEWEST_DUPLICATES = 3
 MOST_COINCIDENCES = 0.01
 """Where a row is expected to meet more equal ones than this by chance alone, equal rows say nothing."""
 NEAR = 0.1
-"""A near-duplicate is closer than this share of the typical distance between nearest neighbours."""
-
-
-@final
-class Alarm(NamedTuple):
-    """The verdict of runs on random labels about the true ones."""
-
-    test: PermutationTest
-    least_p: float
-    """The smallest p-value that so many runs can give."""
-    num_runs: int
-
-    def interval_around(self, value: float) -> Interval:
-        """The 95 % interval that the test's null distribution, moved to the value, would give."""
-        half = (self.test.null_high - self.test.null_low) / 2
-        return Interval(value=value, low=value - half, high=value + half, se=half / 1.96, count=self.num_runs)
+"""A near-duplicate is closer than this share of the typical distance between nearest neighbours …"""
+RARE = 3e-4
+"""… and closer than this share of new examples would be by chance, which matters where there are few features."""
+MOST_NEIGHBOURS = 2000
+"""Training examples whose nearest neighbour is looked up to know what is typical."""
+SURELY = 0.9
+"""A column is suspected when its held-out score is surely above this, given how many test examples there are."""
 
 
 @final
@@ -53,119 +50,189 @@ class Leaks(NamedTuple):
     """Test examples that are nearly training examples, the exact ones apart."""
     coarse: bool
     """Equal rows are to be expected by chance."""
+    ambiguous: bool
+    """Equal rows are as common within the training set, and columns that go together could explain them."""
     columns: tuple[TargetColumn, ...]
     num_groups: int
     """Groups that have examples on both sides of the split."""
 
 
+@final
+class Evidence(NamedTuple):
+    """Clauses on what was found."""
+
+    proofs: tuple[str, ...]
+    """What proves a leak."""
+    doubts: tuple[str, ...]
+    """What leaves it open."""
+
+
 def find_leaks(results: Results) -> Leaks:
     """Look for duplicates across the split, columns that are the target, and groups that were split."""
     task = results.task
-    train, test = (task.normalise(x).reshape(len(x), -1) for x in (task.train.x, task.test.x))
+    train = task.normalise(task.train.x).reshape(len(task.train), -1)
     exact = exact_duplicates(task.train.x, task.test.x) >= 0
-    near = results.nearest.distance[:, 0] < NEAR * typical_distance(train, seed=0)
-    names = task.feature_columns or task.feature_names or tuple(map(str, range(train.shape[1])))
-    raw = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    columns = target_columns(
-        train,
-        task.train.y,
-        test,
-        task.test.y,
-        columns=tuple(raw[name] for name in names),
-        regression=bool(task.regression),
-    )
-    groups = (
-        0
-        if task.train.groups is None or task.test.groups is None
-        else len(np.intersect1d(task.train.groups, task.test.groups))
-    )
+    near = results.nearest.distance[:, 0] < near_reach(train)
+    coincidences = coincidence_rate(task.train.x)
+    as_common = repeated(task.train.x).mean() >= exact.mean() / 2
     return Leaks(
         num_exact=int(exact.sum()),
         num_near=int((near & ~exact).sum()),
-        coarse=coincidence_rate(task.train.x) > MOST_COINCIDENCES,
-        columns=columns,
-        num_groups=groups,
+        coarse=coincidences > MOST_COINCIDENCES,
+        ambiguous=bool(coincidences > float(len(train)) ** -3 and as_common),
+        columns=_columns(task),
+        num_groups=_num_split_groups(task),
     )
 
 
-def leak_finding(results: Results, alarm: Alarm | None, *, level: float) -> Finding:
+def near_reach(train: Float[np.ndarray, "example feature"]) -> float:
+    """Say how close a new example must be to a training example to be taken for a copy of it.
+
+    min(0.1, (−log₂(1 − ρ))^(1/d)) times the median distance r to the nearest neighbour. Where examples are spread
+    evenly in d dimensions, P(distance ≤ s) = 1 − 2^(−(s/r)^d), so a share ρ = 0.0003 is that close by chance; d is what
+    the quartile and the median of these distances say. Training examples that repeat exactly are left out.
+
+    Args:
+        train: inputs as the network sees them.
+
+    Returns:
+        A distance; 0 where training examples only repeat.
+    """
+    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:MOST_NEIGHBOURS])
+    found = nearest(train, train[chosen], num_neighbours=2)
+    distance = np.where(found.index[:, 0] == chosen, found.distance[:, 1], found.distance[:, 0])
+    if not (distance > 0).any():
+        return 0.0
+    quartile, median = np.quantile(distance[distance > 0], [0.25, 0.5])
+    if quartile == median:
+        return float(NEAR * median)
+    dimension = math.log(math.log(2) / math.log(4 / 3)) / math.log(median / quartile)
+    return float(median * min(NEAR, (-math.log2(1 - RARE)) ** (1 / dimension)))
+
+
+def leak_finding(results: Results, alarm: Alarm | None) -> Finding:
     """State what leaks, or that nothing does: duplicates, groups, copies of the target, and the alarm of the runs on
     random labels.
     """
     task, leaks = results.task, find_leaks(results)
     num_twins = 0 if leaks.coarse else leaks.num_exact + leaks.num_near
-    share = proportion_interval(num_twins, len(task.test))
-    proofs, doubts = _evidence(task, leaks, alarm, num_twins=num_twins, level=level)
-    verdict: Verdict = "does not hold" if proofs else "inconclusive" if doubts else "holds"
-    return Finding(
+    evidence = _evidence(task, leaks, alarm, num_twins=num_twins)
+    verdict: Verdict = "does not hold" if evidence.proofs else "inconclusive" if evidence.doubts else "holds"
+    return claim(
+        "no-leak",
+        _statement(task, leaks, alarm, evidence),
         study="random-data",
-        claim="no-leak",
-        statement=_statement(task, leaks, alarm, proofs=proofs, doubts=doubts),
-        value=share.value,
-        low=share.low,
-        high=share.high,
+        paper=KAPOOR if evidence.proofs or alarm is None else RUCKER,
+        interval=proportion_interval(num_twins, len(task.test)),
         unit="share of test examples with a twin in training",
         null=0.0,
         p_value=None if alarm is None else alarm.test.p_value,
         num_runs=0 if alarm is None else alarm.num_runs,
         verdict=verdict,
-        paper=KAPOOR if proofs or alarm is None else RUCKER,
     )
 
 
-def _evidence(
-    task: Task, leaks: Leaks, alarm: Alarm | None, *, num_twins: int, level: float
-) -> tuple[list[str], list[str]]:
-    """What proves a leak, and what leaves it open."""
-    proofs: list[str] = []
-    doubts: list[str] = []
-    if num_twins:
-        words = (
-            f"{num_twins:,} of {len(task.test):,} test examples ({percent(num_twins / len(task.test))}) are in the "
-            f"training set too ({leaks.num_exact:,} exactly, {leaks.num_near:,} nearly)"
-        )
-        if num_twins >= FEWEST_DUPLICATES and num_twins > LARGEST_HARMLESS_SHARE * len(task.test):
-            proofs.append(words)
-        elif num_twins > LARGEST_HARMLESS_SHARE * len(task.test):
-            doubts.append(words)
-    names = list(dict.fromkeys(task.feature_columns or task.feature_names))
-    for found in leaks.columns:
-        name = repr(names[found.column]) if names else f"number {found.column}"
-        if found.is_copy:
-            proofs.append(f"the column {name} is the target in other words")
-        else:
-            doubts.append(
-                f"the column {name} alone predicts the target with a held-out score of {found.heldout_score:.3f}: "
-                f"would it be known before the target?"
-            )
+def _columns(task: Task) -> tuple[TargetColumn, ...]:
+    """Copies of the target, and columns that surely predict it too well on so many test examples."""
+    names = _feature_names(task)
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    train, test = (task.normalise(x).reshape(len(x), -1) for x in (task.train.x, task.test.x))
+    found = target_columns(
+        train,
+        task.train.y,
+        test,
+        task.test.y,
+        columns=tuple(number[name] for name in names),
+        regression=bool(task.regression),
+    )
+    return tuple(column for column in found if column.is_copy or _is_sure(column, len(test)))
+
+
+def _is_sure(column: TargetColumn, num_test: int) -> bool:
+    right = round(min(1.0, max(0.0, column.heldout_score)) * num_test)
+    return proportion_interval(right, num_test).low > SURELY
+
+
+def _feature_names(task: Task) -> tuple[str, ...]:
+    """For each feature the raw column it comes from."""
+    number = math.prod(task.train.x.shape[1:])
+    return task.feature_columns or task.feature_names or tuple(f"number {place}" for place in range(number))
+
+
+def _num_split_groups(task: Task) -> int:
+    if task.train.groups is None or task.test.groups is None:
+        return 0
+    return len(np.intersect1d(task.train.groups, task.test.groups))
+
+
+def _evidence(task: Task, leaks: Leaks, alarm: Alarm | None, *, num_twins: int) -> Evidence:
+    proofs, doubts = list[str](), list[str]()
+    if num_twins > LARGEST_HARMLESS_SHARE * len(task.test):
+        sure = num_twins >= FEWEST_DUPLICATES and not (leaks.ambiguous and leaks.num_near < FEWEST_DUPLICATES)
+        (proofs if sure else doubts).append(_describe_twins(task, leaks, ambiguous=leaks.ambiguous and not sure))
+    for copies, clauses in ((True, proofs), (False, doubts)):
+        clauses.extend(_describe_columns(task, [column for column in leaks.columns if column.is_copy == copies]))
     if leaks.num_groups:
-        proofs.append(f"{leaks.num_groups:,} groups have examples in both the training and the test set")
+        number = counted(leaks.num_groups, one="group has", many="groups have")
+        proofs.append(f"{number} examples in both the training and the test set")
     if alarm is None:
-        doubts.append("no run on random labels was finished")
-    elif alarm.test.p_value < level:
+        doubts.append("no run on random labels was finished, so the alarm could not ring")
+    elif alarm.rings:
         proofs.append(
-            f"networks trained on random labels do better than chance on held-out ones ({p_text(alarm.test.p_value)}): "
-            f"true labels reach the training in some other way"
+            f"networks trained on random labels do better than chance on held-out examples "
+            f"({p_text(alarm.test.p_value)}), so true labels reach them in some other way"
         )
-    elif alarm.least_p >= level:
+    elif alarm.least_p >= ALARM_LEVEL:
+        runs = counted(alarm.num_runs, one="run", many="runs")
+        examples = counted(len(task.test), one="test example", many="test examples")
         doubts.append(
-            f"{alarm.num_runs} runs on random labels are too few for the alarm to ring (p could not fall below "
+            f"with {runs} on random labels and {examples} the alarm could not have rung (p could not fall below "
             f"{alarm.least_p:.2g})"
         )
-    return proofs, doubts
+    return Evidence(tuple(proofs), tuple(doubts))
 
 
-def _statement(task: Task, leaks: Leaks, alarm: Alarm | None, *, proofs: list[str], doubts: list[str]) -> str:
-    if proofs:
-        return f"It leaks: {'; '.join(proofs)}."
-    if doubts:
-        return f"No leak is proven, but: {'; '.join(doubts)}."
+def _describe_twins(task: Task, leaks: Leaks, *, ambiguous: bool) -> str:
+    number = leaks.num_exact + leaks.num_near
+    words = (
+        f"{number:,} of {counted(len(task.test), one='test example', many='test examples')} "
+        f"({percent(number / len(task.test))}) {'is' if number == 1 else 'are'} in the training set too "
+        f"({leaks.num_exact:,} exactly, {leaks.num_near:,} nearly)"
+    )
+    if ambiguous:
+        return f"{words}, which columns of so few values may give by chance: rows repeat in the training set as often"
+    return words
+
+
+def _describe_columns(task: Task, columns: list[TargetColumn]) -> Iterator[str]:
+    names = list(dict.fromkeys(_feature_names(task)))
+    quoted = bool(task.feature_columns or task.feature_names)
+    for column in columns:
+        name = repr(names[column.column]) if quoted else names[column.column]
+        if column.is_copy:
+            yield f"the column {name} is the target in other words"
+        else:
+            score = f"an R² of {column.heldout_score:.3f}" if task.regression else percent(column.heldout_score)
+            yield f"the column {name} alone scores {score} on test examples: would it be known before the target?"
+
+
+def _statement(task: Task, leaks: Leaks, alarm: Alarm | None, evidence: Evidence) -> str:
+    if evidence.proofs:
+        return f"It leaks: {'; '.join(evidence.proofs)}."
+    if evidence.doubts:
+        return f"No leak is proven, but it stays open: {'; '.join(evidence.doubts)}."
     twins = leaks.num_exact + leaks.num_near
     if leaks.coarse and leaks.num_exact:
-        duplicates = f"{leaks.num_exact:,} equal rows across the split, as many as such coarse inputs give by chance"
-    elif twins:
-        duplicates = f"{twins:,} of {len(task.test):,} test examples have a twin in training, too few to matter"
+        number = counted(leaks.num_exact, one="test row equals a training row", many="test rows equal training rows")
+        duplicates = f"{number}, which is to be expected where rows take so few values,"
+    elif twins and not leaks.coarse:
+        number = f"{twins:,} of {len(task.test):,} test examples {'has' if twins == 1 else 'have'}"
+        duplicates = f"{number} a twin in the training set, too few to matter"
     else:
-        duplicates = "no duplicates across the split"
-    p = "" if alarm is None else f"{p_text(alarm.test.p_value)}, "
-    return f"Nothing leaks ({p}{duplicates}, no column is the target)."
+        duplicates = "no test example is repeated in the training set"
+    groups = [] if task.train.groups is None or task.test.groups is None else ["no group is on both sides of the split"]
+    p = "" if alarm is None else f" ({p_text(alarm.test.p_value)})"
+    return (
+        f"Nothing leaks: trained on random labels the network does no better than chance{p}, "
+        f"{listed([duplicates, *groups, 'no column gives the target away'])}."
+    )

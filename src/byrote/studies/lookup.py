@@ -1,11 +1,11 @@
 """A lookup table, or learning? (the network against tables, forests and kernels on the same held-out examples)"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from byrote.data import Task, inclusion
 from byrote.measures import (
@@ -13,7 +13,6 @@ from byrote.measures import (
     heldout_mean,
     included_mean,
     mcnemar,
-    mean_interval,
     memorisation,
     nearest,
     per_run_mean,
@@ -41,13 +40,16 @@ from byrote.records import (
     RunSpec,
     Sample,
     Section,
-    Series,
     Share,
     ShareRow,
     Shares,
     Table,
+    Verdict,
     above,
 )
+from byrote.studies.bars_and_bands import band, bar
+from byrote.studies.certainty import crossed_interval, example_variance, over_runs_and_examples
+from byrote.studies.claims import NOTHING, claim
 from byrote.studies.papers import BELKIN, BREIMAN, COVER_HART, FELDMAN
 from byrote.studies.study import (
     SUBSET_FRACTION,
@@ -57,14 +59,18 @@ from byrote.studies.study import (
     Results,
     StudyBudget,
     chance,
+    describe_sample,
+    heldout_qualities,
     heldout_quality,
     inclusion_mask,
-    percent,
     quality,
     run_seed,
     sampled_part,
+    score_name,
+    shift,
     subset_runs,
 )
+from byrote.studies.wording import article, capitalised, decimal, hundredths, listed, minus, percent, points
 
 TABLES: dict[str, Baseline] = {
     "exact-match table": ExactMatch(),
@@ -88,6 +94,7 @@ LARGEST_DECOMPOSED = 5000
 WORTHWHILE = 0.01
 """A lead whose interval stays below this is no lead."""
 NUM_DISTANCE_BINS = 5
+NUM_HISTOGRAM_BINS = 40
 
 
 @final
@@ -102,6 +109,10 @@ class Decomposition(NamedTuple):
     """The difference between the two scores: the mean memorisation score."""
     chance: float
     num_runs: int
+
+
+UNKNOWN = Decomposition(NOTHING, NOTHING, NOTHING, 0.0, 0)
+"""Before any network on a subset was finished."""
 
 
 @final
@@ -135,21 +146,23 @@ class Lookup(AbstractStudy):
         }
         decompositions = self._decompositions(results, budget)
         findings = (
-            _beats(task, networks, {n: f for n, f in baselines.items() if n in TABLES}, claim="beats-lookup-table"),
-            _beats(task, networks, {n: f for n, f in baselines.items() if n in FORESTS}, claim="beats-forest"),
-            _beats(task, networks, {n: f for n, f in baselines.items() if n in KERNELS}, claim="beats-kernel"),
-            *_share_findings(task, decompositions.get("network")),
+            _beats(task, networks, {n: f for n, f in baselines.items() if n in TABLES}, name="beats-lookup-table"),
+            _beats(task, networks, {n: f for n, f in baselines.items() if n in FORESTS}, name="beats-forest"),
+            _beats(task, networks, {n: f for n, f in baselines.items() if n in KERNELS}, name="beats-kernel"),
+            *_share_findings(task, decompositions.get("network", UNKNOWN)),
         )
+        said = (_answer(task, decompositions.get("network", UNKNOWN)), _scores(task, networks, baselines))
         section = Section(
             study=self.name,
             title=self.question,
-            summary=" ".join(
-                s for s in (_answer(task, decompositions.get("network")), _scores(task, networks, baselines)) if s
-            )
-            or "Nothing was finished in time, so nothing can be said yet.",
+            summary=" ".join(sentence for sentence in said if sentence)
+            or "No network and no table was finished, so learnt and memorised cannot be told apart yet.",
             findings=findings,
             figures=_figures(results, networks, baselines, decompositions),
-            notes=self._notes(results, networks, baselines, budget),
+            notes=(
+                *self._notes(results, networks, baselines, budget),
+                *results.lost(self.plan(task, results.learner, budget).runs),
+            ),
         )
         return Outcome(section, None)
 
@@ -197,18 +210,11 @@ class Lookup(AbstractStudy):
         task = results.task
         notes = [f"{name}: {fit.note}." for name, fit in baselines.items() if fit.note]
         if len(networks) == 1:
-            notes.append("One network was trained on all examples: intervals leave out how much seeds differ.")
-        if budget.sample is not None:
-            notes.append(
-                f"The network's decomposition is on a stratified sample of {budget.sample.train:,} of "
-                f"{len(task.train):,} training examples."
-            )
-        fits = self._subset_fits(task, ExactMatch(), budget)
-        if fits[0].sample is not None:
-            notes.append(
-                f"The baselines' decomposition is on a stratified sample of {fits[0].sample.train:,} of "
-                f"{len(task.train):,} training examples."
-            )
+            notes.append("Only one network was trained on all examples, so nothing is known of how much seeds differ.")
+        own = self._subset_fits(task, ExactMatch(), budget)[0].sample
+        for whose, sample in (("network's", budget.sample), ("baselines'", own)):
+            if sample is not None:
+                notes.append(f"The {whose} decomposition is on {describe_sample(task, sample)}.")
         notes.append(
             "Where several tables (or kernels) were fitted, the network is compared with the best of them on the very "
             "test examples, which favours the table."
@@ -216,57 +222,66 @@ class Lookup(AbstractStudy):
         return tuple(notes)
 
 
-def _answer(task: Task, parts: Decomposition | None) -> str:
+def _answer(task: Task, parts: Decomposition) -> str:
     """The decomposition in one sentence."""
-    if parts is None:
+    if not math.isfinite(parts.memorised.value):
         return ""
-    learnt, memorised = _of_100(parts.learnt), _of_100(parts.memorised)
+    memorised = hundredths(parts.memorised)
     if task.regression:
         return (
-            f"Of the variance of the training targets {learnt} % is learnt (explained for examples that were "
-            "left out) and "
-            f"{memorised} % is memorised (explained only for examples that were trained on)."
+            f"Of the variance of the training targets {hundredths(parts.learnt)} % is learnt (explained for examples "
+            f"that were left out) and {memorised} % is memorised (explained only for examples that were trained on)."
         )
+    if parts.learnt.value < 0:
+        return f"{_nothing_learnt(parts)}; {memorised} are memorised."
+    learnt, guessed = hundredths(parts.learnt), f"{100 * parts.chance:.1f} chance alone would give"
+    wrong = 100 * (1 - parts.included.value)
+    if wrong < 0.05:
+        return f"Of 100 training answers, {learnt} are learnt, {guessed} and {memorised} are memorised."
     return (
-        f"Of 100 training answers, {learnt} are learnt, {100 * parts.chance:.1f} chance alone would give and "
-        f"{memorised} "
-        f"are memorised."
+        f"Of 100 training answers, {learnt} are learnt, {guessed}, {memorised} are memorised and {wrong:.1f} are wrong."
     )
 
 
-def _of_100(interval: Interval) -> str:
-    if not math.isfinite(interval.low):
-        return f"{100 * interval.value:.1f}"
-    return f"{100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+def _nothing_learnt(parts: Decomposition) -> str:
+    right = 100 * (parts.learnt.value + parts.chance)
+    return (
+        f"Nothing is learnt: of 100 training answers {right:.1f} are right when left out, fewer than the "
+        f"{100 * parts.chance:.1f} that always giving the commonest answer would get"
+    )
 
 
 def _scores(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> str:
     """Who scores what on the held-out examples, in one sentence; of several tables or kernels the best."""
-    shift = 1.0 if task.regression else 0.0
 
     def shown(outputs: list[Float[np.ndarray, "example output"]]) -> str:
-        score = float(np.mean([heldout_quality(task, part).mean() for part in outputs])) + shift
-        return f"an R² of {score:.3f}" if task.regression else percent(score)
+        score = float(np.mean([heldout_quality(task, own).mean() for own in outputs])) + shift(task)
+        return f"an R² of {minus(f'{score:.3f}')}" if task.regression else percent(score)
 
-    def best(names: dict[str, Baseline]) -> str:
-        fitted = {
-            name: heldout_quality(task, fit.test_outputs).mean() for name, fit in baselines.items() if name in names
-        }
-        return max(fitted, key=fitted.__getitem__, default="")
-
-    rivals = [
-        f"the {name} {shown([baselines[name].test_outputs])}"
+    best = [
+        _best({name: fit for name, fit in baselines.items() if name in group}, task)
         for group in (TABLES, FORESTS, KERNELS)
-        if (name := best(group))
     ]
-    own = [f"the network scores {shown([run.trace.test_outputs for run in networks])}"] if networks else []
-    if not own and not rivals:
-        return ""
-    said = ", ".join([*own, *rivals])
-    return f"On held-out examples {said}."
+    rivals = listed(
+        [
+            f"{article(name)} {'would score ' if not place else ''}{shown([baselines[name].test_outputs])}"
+            for place, name in enumerate(filter(None, best))
+        ]
+    )
+    own = f"the network scores {shown([run.trace.test_outputs for run in networks])}" if networks else ""
+    if not own or not rivals:
+        return capitalised(f"{own or rivals} on held-out examples.") if own or rivals else ""
+    return f"On held-out examples {own}; {rivals}."
+
+
+def _best(fits: dict[str, Fit], task: Task) -> str:
+    """The name of the one with the highest held-out score; empty when there is none."""
+    scores = {name: float(heldout_quality(task, fit.test_outputs).mean()) for name, fit in fits.items()}
+    return max(scores, key=scores.__getitem__, default="")
 
 
 def _train_quality(part: Task, fit: Fit) -> Float[np.ndarray, "example"]:
+    """As `quality`, for a baseline's outputs on all training examples."""
     assert fit.train_outputs is not None
     outputs, y = fit.train_outputs, part.train.y
     if part.regression:
@@ -278,123 +293,131 @@ def _decompose(
     part: Task, mask: Bool[np.ndarray, "run example"], values: Float[np.ndarray, "run example"]
 ) -> Decomposition:
     """Scores in and out (for regression, R²); intervals over runs and examples, both taken as drawn at random."""
-    scores = values + 1.0 if part.regression else values
+    scores = values + shift(part)
     included, heldout = per_run_mean(mask, scores), per_run_mean(~mask, scores)
     level = chance(part)
+
+    def bounded(by_run: Float[np.ndarray, "run"], by_example: Float[np.ndarray, "example"]) -> Interval:
+        return over_runs_and_examples(by_run, by_example, groups=part.train.groups, binary=not part.regression)
+
     return Decomposition(
-        included=_over_both(included, included_mean(mask, scores).value),
-        learnt=_over_both(heldout - level, heldout_mean(mask, scores).value - level),
-        memorised=_over_both(included - heldout, memorisation(mask, scores).value),
+        included=bounded(included, included_mean(mask, scores).value),
+        learnt=bounded(heldout - level, heldout_mean(mask, scores).value - level),
+        memorised=bounded(included - heldout, memorisation(mask, scores).value),
         chance=level,
         num_runs=len(mask),
     )
 
 
-def _over_both(by_run: Float[np.ndarray, "run"], by_example: Float[np.ndarray, "example"]) -> Interval:
-    known = by_example[np.isfinite(by_example)]
-    runs = by_run[np.isfinite(by_run)]
-    if len(runs) < 2 or len(known) < 2:
-        return mean_interval(runs[:1] if len(runs) else np.zeros(1))
-    return combined_interval(
-        float(runs.mean()),
-        variances=(
-            (float(runs.var(ddof=1)) / len(runs), len(runs) - 1),
-            (float(known.var(ddof=1)) / len(known), len(known) - 1),
-        ),
-    )
-
-
-def _beats(task: Task, networks: list[Run], rivals: dict[str, Fit], *, claim: str) -> Finding:
+def _beats(task: Task, networks: list[Run], rivals: dict[str, Fit], *, name: str) -> Finding:
     """The network's mean held-out score minus the best rival's, paired by example."""
-    paper = {"beats-lookup-table": COVER_HART, "beats-forest": BREIMAN, "beats-kernel": BELKIN}[claim]
-    score = "R²" if task.regression else "accuracy"
+    paper = {"beats-lookup-table": COVER_HART, "beats-forest": BREIMAN, "beats-kernel": BELKIN}[name]
+    unit = f"difference in {score_name(task)}"
     if not networks or not rivals:
-        missing = "network" if not networks else claim.removeprefix("beats-").replace("-", " ")
-        return _finding(claim, f"Whether it does better cannot be said: no {missing} was fitted in time.", paper, score)
-    own = np.stack([heldout_quality(task, run.trace.test_outputs) for run in networks])
-    others = {name: heldout_quality(task, fit.test_outputs) for name, fit in rivals.items()}
-    name, best = max(others.items(), key=lambda item: item[1].mean())
-    difference = own.mean(0) - best
-    variances = [(float(difference.var(ddof=1)) / len(difference), len(difference) - 1)]
-    if len(networks) > 1:
-        variances.append((float(own.mean(1).var(ddof=1)) / len(networks), len(networks) - 1))
-    interval = combined_interval(float(difference.mean()), variances=tuple(variances))
-    shift = 1.0 if task.regression else 0.0
-    a, b = own.mean() + shift, best.mean() + shift
-    shown = f"R² of {a:.3f}, the {name} {b:.3f}" if task.regression else f"{percent(a)}, the {name} {percent(b)}"
-    return _finding(
-        claim,
-        f"On held-out examples the network scores {shown}.",
-        paper,
-        score,
-        interval=interval,
-        p_value=None if task.regression else _mcnemar(own, best),
-        num_runs=len(networks),
-        margin=WORTHWHILE,
-    )
-
-
-def _mcnemar(own: Float[np.ndarray, "run example"], other: Float[np.ndarray, "example"]) -> float:
-    """The exact test for the network of median held-out accuracy."""
-    median = own[np.argsort(own.mean(1), kind="stable")[len(own) // 2]]
-    return mcnemar(int(((median == 1) & (other == 0)).sum()), int(((median == 0) & (other == 1)).sum()))
-
-
-def _share_findings(task: Task, parts: Decomposition | None) -> tuple[Finding, Finding]:
-    unit = "share of R²" if task.regression else "share of training answers"
-    if parts is None:
-        why = "No network on a subset was finished, so learnt and memorised cannot be told apart."
-        return _finding("learnt-share", why, FELDMAN, unit), _finding("memorised-share", why, FELDMAN, unit)
-    if task.regression:
-        learnt = (
-            f"Left-out training examples are predicted with an R² of {parts.learnt.value:.3f}: that much is learnt."
-        )
-        known = f"Trained on, they are fitted with an R² that is {parts.memorised.value:.3f} higher: that is memorised."
-    else:
-        learnt = (
-            f"Of 100 training answers {100 * parts.learnt.value:.1f} are learnt: right when left out, beyond the "
-            f"{100 * parts.chance:.1f} that always giving the commonest answer would get."
-        )
-        known = f"Of 100 training answers {100 * parts.memorised.value:.1f} are memorised: right only when trained on."
-    return (
-        _finding("learnt-share", learnt, FELDMAN, unit, interval=parts.learnt, num_runs=parts.num_runs),
-        _finding(
-            "memorised-share",
-            known,
-            FELDMAN,
-            unit,
-            interval=parts.memorised,
-            num_runs=parts.num_runs,
-            margin=WORTHWHILE,
-        ),
-    )
-
-
-def _finding(
-    claim: str,
-    statement: str,
-    paper: str,
-    unit: str,
-    *,
-    interval: Interval | None = None,
-    p_value: float | None = None,
-    num_runs: int = 0,
-    margin: float = 0.0,
-) -> Finding:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return Finding(
+        missing = "network" if not networks else name.removeprefix("beats-").replace("-", " ")
+        statement = f"Whether the network does better cannot be said: no {missing} was fitted in time."
+        return claim(name, statement, study=Lookup.name, paper=paper, unit=unit, null=0.0)
+    own = heldout_qualities(task, networks)
+    rival = _best(rivals, task)
+    other = heldout_quality(task, rivals[rival].test_outputs)
+    interval = crossed_interval(own - other, groups=task.test.groups, binary=not task.regression)
+    verdict = above(low=interval.low, high=interval.high, null=0.0, margin=WORTHWHILE)
+    return claim(
+        name,
+        _comparison(task, own, other, rival=rival, interval=interval, verdict=verdict),
         study=Lookup.name,
-        claim=claim,
-        statement=statement,
-        value=None if interval is None else interval.value,
-        low=low,
-        high=high,
-        unit=unit,
-        null=0.0,
-        p_value=p_value,
-        num_runs=num_runs,
-        verdict=above(low=low, high=high, null=0.0, margin=margin),
         paper=paper,
+        unit=unit,
+        interval=interval,
+        null=0.0,
+        p_value=None if task.regression or task.test.groups is not None else _mcnemar(own, other).p_value,
+        num_runs=len(networks),
+        verdict=verdict,
+    )
+
+
+def _comparison(
+    task: Task,
+    own: Float[np.ndarray, "run example"],
+    other: Float[np.ndarray, "example"],
+    *,
+    rival: str,
+    interval: Interval,
+    verdict: Verdict,
+) -> str:
+    """Who is better, with both scores and the difference."""
+    opening = {
+        "holds": f"The network beats the {rival}",
+        "does not hold": f"The network does not beat the {rival}",
+        "inconclusive": f"Whether the network beats the {rival} is open",
+    }[verdict]
+    first, second = float(own.mean()) + shift(task), float(other.mean()) + shift(task)
+    if task.regression:
+        scores = f"held-out R² {minus(f'{first:.3f}')} against {minus(f'{second:.3f}')}, difference {decimal(interval)}"
+    else:
+        scores = f"{percent(first)} of held-out examples right against {percent(second)}, difference {points(interval)}"
+    few = "" if len(own) > 1 else "; with one network nothing is known of how much seeds differ"
+    return f"{opening}: {scores}{few}."
+
+
+class Disagreement(NamedTuple):
+    """Who is right where the other is wrong."""
+
+    only_network: int
+    only_other: int
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact test."""
+        return mcnemar(self.only_network, self.only_other)
+
+
+def _mcnemar(own: Float[np.ndarray, "run example"], other: Float[np.ndarray, "example"]) -> Disagreement:
+    """Of the network of median held-out accuracy with another answerer."""
+    median = own[np.argsort(own.mean(1), kind="stable")[len(own) // 2]]
+    return Disagreement(
+        only_network=int(((median == 1) & (other == 0)).sum()), only_other=int(((median == 0) & (other == 1)).sum())
+    )
+
+
+def _share_findings(task: Task, parts: Decomposition) -> tuple[Finding, Finding]:
+    unit = "share of R²" if task.regression else "share of training answers"
+
+    def share(name: str, statement: str, interval: Interval, margin: float) -> Finding:
+        return claim(
+            name,
+            statement,
+            study=Lookup.name,
+            paper=FELDMAN,
+            unit=unit,
+            interval=interval,
+            null=0.0,
+            num_runs=parts.num_runs,
+            verdict=above(low=interval.low, high=interval.high, null=0.0, margin=margin),
+        )
+
+    learnt, memorised = _share_statements(task, parts)
+    return (
+        share("learnt-share", learnt, parts.learnt, 0.0),
+        share("memorised-share", memorised, parts.memorised, WORTHWHILE),
+    )
+
+
+def _share_statements(task: Task, parts: Decomposition) -> tuple[str, str]:
+    if not math.isfinite(parts.memorised.value):
+        why = "No network on a subset was finished, so learnt and memorised cannot be told apart."
+        return why, why
+    if task.regression:
+        return (
+            f"Left-out training examples are predicted with an R² of {decimal(parts.learnt)}: that much is learnt.",
+            f"On examples trained on, R² is higher by {decimal(parts.memorised)}: that is memorised.",
+        )
+    return (
+        f"{_nothing_learnt(parts)}."
+        if parts.learnt.value < 0
+        else f"Of 100 training answers {hundredths(parts.learnt)} are learnt: right when left out, beyond the "
+        f"{100 * parts.chance:.1f} that always giving the commonest answer would get.",
+        f"Of 100 training answers {hundredths(parts.memorised)} are memorised: right only when trained on.",
     )
 
 
@@ -414,30 +437,38 @@ def _figures(
 
 
 def _score_bars(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> Bars:
-    shift = 1.0 if task.regression else 0.0
+    def drawn(label: str, values: Float[np.ndarray, "run example"], group: str) -> Bar:
+        return bar(label, _of_examples(task, values), group=group, shift=shift(task))
+
     bars: list[Bar] = []
     if networks:
-        own = np.stack([heldout_quality(task, run.trace.test_outputs) for run in networks])
-        bars.append(_bar("network", own.mean(0), shift, group="network"))
-        bars.append(_bar("1-NN on the network's outputs", _nearest_outputs(task, networks[0]), shift, group="network"))
+        bars.append(drawn("network", heldout_qualities(task, networks), "network"))
+        bars.append(drawn("1-NN on one network's outputs", _nearest_outputs(task, networks[0])[None], "network"))
     for name, fit in baselines.items():
         group = "tables" if name in TABLES else "forest" if name in FORESTS else "kernels"
-        bars.append(_bar(name, heldout_quality(task, fit.test_outputs), shift, group=group))
+        bars.append(drawn(name, heldout_quality(task, fit.test_outputs)[None], group))
     return Bars(
-        title=f"Held-out {'R²' if task.regression else 'accuracy'}",
-        x_label="R²" if task.regression else "accuracy",
+        title=f"Held-out {score_name(task)}",
+        x_label=score_name(task),
         bars=tuple(bars),
-        reference=chance(task),
-        reference_label="always the commonest answer" if not task.regression else "always the mean",
+        reference=0.0 if task.regression else _commonest_score(task),
+        reference_label="always the mean" if task.regression else "always the commonest answer",
         caption="The same test examples for all; 95 % intervals over examples.",
     )
 
 
-def _bar(name: str, values: Float[np.ndarray, "example"], shift: float, *, group: str) -> Bar:
-    interval = mean_interval(values)
-    return Bar(
-        label=name, value=interval.value + shift, low=interval.low + shift, high=interval.high + shift, group=group
-    )
+def _of_examples(task: Task, values: Float[np.ndarray, "run example"]) -> Interval:
+    """The mean over runs, bounded over examples alone."""
+    variance = example_variance(values.mean(0), groups=task.test.groups, binary=not task.regression)
+    interval = combined_interval(float(values.mean()), variances=(variance,))
+    if task.regression or not math.isfinite(interval.low):
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
+
+
+def _commonest_score(task: Task) -> float:
+    """What the commonest training answer scores on the test examples."""
+    return float((task.test.y == np.bincount(task.train.y).argmax()).mean())
 
 
 def _nearest_outputs(task: Task, run: Run) -> Float[np.ndarray, "example"]:
@@ -449,80 +480,77 @@ def _nearest_outputs(task: Task, run: Run) -> Float[np.ndarray, "example"]:
 
 
 def _shares(task: Task, decompositions: dict[str, Decomposition]) -> Shares:
-    rows: list[ShareRow] = []
-    for name, parts in decompositions.items():
-        learnt, memorised = max(0.0, parts.learnt.value), max(0.0, parts.memorised.value)
-        wrong = max(0.0, 1 - parts.chance - learnt - memorised)
-        shares = [Share(name="learnt", value=learnt), Share(name="memorised", value=memorised)]
-        if not task.regression:
-            shares.insert(1, Share(name="chance alone", value=parts.chance))
-        rows.append(
-            ShareRow(
-                label=name, parts=(*shares, Share(name="wrong" if not task.regression else "unexplained", value=wrong))
-            )
-        )
     return Shares(
-        title="Of 100 training answers" if not task.regression else "Of the variance of the training targets",
-        rows=tuple(rows),
+        title="Of the variance of the training targets" if task.regression else "Of 100 training answers",
+        rows=tuple(_share_row(task, name, parts) for name, parts in decompositions.items()),
         caption="Learnt: right when the example was left out of training, beyond what the commonest answer would give. "
         "Memorised: right only when it was trained on.",
     )
 
 
+def _share_row(task: Task, name: str, parts: Decomposition) -> ShareRow:
+    """Parts of what is right when trained on, which add up to 1 with what is not, whatever the signs."""
+    right = min(1.0, max(0.0, parts.included.value))
+    heldout = min(right, max(0.0, parts.learnt.value + parts.chance))
+    guessed = min(parts.chance, heldout)
+    shares = [Share(name="learnt", value=heldout - guessed), Share(name="memorised", value=right - heldout)]
+    if not task.regression:
+        shares.insert(1, Share(name="chance alone", value=guessed))
+    shares.append(Share(name="unexplained" if task.regression else "wrong", value=1 - right))
+    return ShareRow(label=name, parts=tuple(shares))
+
+
 def _by_distance(results: Results, networks: list[Run], baselines: dict[str, Fit]) -> list[Figure]:
     task, distance = results.task, results.nearest.distance[:, 0]
-    shift = 1.0 if task.regression else 0.0
+    histogram = _novelty(distance)
     edges = np.unique(np.quantile(distance, np.linspace(0, 1, NUM_DISTANCE_BINS + 1)))
-    counts, bins = np.histogram(distance, bins=40)
-    histogram = Histogram(
-        title="How new are the test examples?",
-        x_label="distance to the nearest training example",
-        y_label="test examples",
-        series=(Counts(name="test", edges=tuple(bins.tolist()), counts=tuple(counts.tolist())),),
-        caption="Distance 0 is a duplicate.",
-    )
-    if len(edges) < 3:
+    place = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, max(0, len(edges) - 2))
+    bins = [np.flatnonzero(place == number) for number in np.unique(place)]
+    if len(bins) < 2:
         return [histogram]
-    bin_of = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, len(edges) - 2)
-    own = np.stack([heldout_quality(task, run.trace.test_outputs) for run in networks]).mean(0)
-    lines = {"network": own} | {
+    lines = {"network": heldout_qualities(task, networks).mean(0)} | {
         name: heldout_quality(task, baselines[name].test_outputs)
         for name in ("1-NN table", "forest", "Gaussian kernel")
         if name in baselines
     }
-    centres = tuple(float(distance[bin_of == number].mean()) for number in range(len(edges) - 1))
-    series = tuple(_line(name, values + shift, bin_of, centres) for name, values in lines.items())
+    centres = [float(distance[members].mean()) for members in bins]
     curve = Curves(
         title="Near and far",
         x_label="distance to the nearest training example (mean of each fifth)",
-        y_label="R²" if task.regression else "held-out accuracy",
-        series=series,
+        y_label=f"held-out {score_name(task)}",
+        series=tuple(
+            band(name, centres, [_of_part(task, values, members) for members in bins], shift=shift(task))
+            for name, values in lines.items()
+        ),
         caption="A lookup table is as good as its nearest entry. What stays right far from every training "
         "example was learnt.",
     )
     return [curve, histogram]
 
 
-def _line(name: str, values: Float[np.ndarray, "example"], bin_of: np.ndarray, centres: tuple[float, ...]) -> Series:
-    intervals = [mean_interval(values[bin_of == number]) for number in range(len(centres))]
-    banded = all(np.isfinite(i.low) for i in intervals)
-    return Series(
-        name=name,
-        x=centres,
-        y=tuple(i.value for i in intervals),
-        low=tuple(i.low for i in intervals) if banded else (),
-        high=tuple(i.high for i in intervals) if banded else (),
+def _of_part(task: Task, values: Float[np.ndarray, "example"], members: Int[np.ndarray, "member"]) -> Interval:
+    groups = None if task.test.groups is None else task.test.groups[members]
+    variance = example_variance(values[members], groups=groups, binary=not task.regression)
+    return combined_interval(float(values[members].mean()), variances=(variance,))
+
+
+def _novelty(distance: Float[np.ndarray, "example"]) -> Histogram:
+    counts, edges = np.histogram(distance, bins=NUM_HISTOGRAM_BINS)
+    return Histogram(
+        title="How new are the test examples?",
+        x_label="distance to the nearest training example",
+        y_label="test examples",
+        series=(Counts(name="test", edges=tuple(edges.tolist()), counts=tuple(counts.tolist())),),
+        caption="Distance 0 is a duplicate.",
     )
 
 
 def _disagreements(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> Table:
-    own = np.stack([heldout_quality(task, run.trace.test_outputs) for run in networks])
-    median = own[np.argsort(own.mean(1), kind="stable")[len(own) // 2]]
+    own = heldout_qualities(task, networks)
     rows = []
     for name, fit in baselines.items():
-        other = heldout_quality(task, fit.test_outputs)
-        only_network, only_other = int(((median == 1) & (other == 0)).sum()), int(((median == 0) & (other == 1)).sum())
-        rows.append((name, only_network, only_other, mcnemar(only_network, only_other), fit.seconds))
+        found = _mcnemar(own, heldout_quality(task, fit.test_outputs))
+        rows.append((name, found.only_network, found.only_other, found.p_value, fit.seconds))
     return Table(
         title="Who is right where the other is wrong",
         columns=(

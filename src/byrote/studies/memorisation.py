@@ -1,5 +1,7 @@
 """Which examples are memorised? (Feldman 2020; Feldman & Zhang 2020)"""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
@@ -37,6 +39,7 @@ from byrote.records import (
     Table,
     above,
 )
+from byrote.studies.claims import NOTHING, claim
 from byrote.studies.papers import FELDMAN
 from byrote.studies.study import (
     SUBSET_FRACTION,
@@ -45,20 +48,27 @@ from byrote.studies.study import (
     Plan,
     Results,
     StudyBudget,
+    describe_sample,
     inclusion_mask,
-    percent,
     quality,
     sampled_part,
     sampled_positions,
     subset_runs,
 )
+from byrote.studies.wording import counted, how_many, minus, percent
 
 MEMORISED = 0.25
 """The threshold of Feldman & Zhang 2020."""
+TOO_FEW = "too few runs"
+"""The status of an example that no network, or every network, was trained on."""
 NUM_SHOWN = 24
 NUM_LISTED = 100
 RARELY_FITTED = 0.01
 """A recipe that leaves more than this share of its training examples unfitted is said to."""
+FALSE_SUSPECTS = 0.05
+"""Regression: so many suspects there would be on average if all residuals were Gaussian."""
+TIGHT_BOUND = 0.25
+"""The published worst-case error is told when it is below this; above it says little."""
 LOSS_FITTED = 0.1
 """Regression: an example is fitted when its squared error is below this share of the target's variance."""
 
@@ -79,7 +89,7 @@ class ExampleScores(NamedTuple):
     suggested: tuple[str, ...]
     """The class, or the number, that networks which never saw the example give it."""
     status: tuple[str, ...]
-    """`learnt`, `memorised`, `never fitted`, or `too few runs`."""
+    """`learnt`, `memorised`, `never fitted` (by more than half of the networks trained on it), or `too few runs`."""
 
 
 @final
@@ -100,64 +110,60 @@ class Memorisation(AbstractStudy):
         task = results.task
         part = sampled_part(task, budget.sample)
         runs = results.completed(subset_runs(task, results.learner, budget))
+        lost = results.lost(subset_runs(task, results.learner, budget))
         if not runs:
-            return Outcome(self._empty(), None)
+            return Outcome(self._empty(lost), None)
         scores = score_examples(part, runs)
-        finding = _never_fitted(scores, num_runs=len(runs))
+        finding = _never_fitted(scores.status, num_runs=len(runs))
         section = Section(
             study=self.name,
             title=self.question,
-            summary=_summary(part, scores, finding),
+            summary=_summary(part, scores),
             findings=(finding,),
             figures=_figures(part, scores),
-            notes=self._notes(results, budget, runs),
+            notes=(*self._notes(results, budget, runs, scores), *lost),
         )
         return Outcome(section, _table(task, part, scores, sampled_positions(task, budget.sample)))
 
-    def _empty(self) -> Section:
+    def _empty(self, lost: tuple[str, ...]) -> Section:
         nothing = "No network on a subset was finished, so no example has a score."
-        finding = Finding(
-            study=self.name,
-            claim="never-fitted-share",
-            statement=nothing,
-            value=None,
-            low=None,
-            high=None,
-            unit="share of training examples",
-            null=RARELY_FITTED,
-            p_value=None,
-            num_runs=0,
-            verdict="inconclusive",
-            paper=FELDMAN,
+        finding = _never_fitted((), num_runs=0)
+        return Section(
+            study=self.name, title=self.question, summary=nothing, findings=(finding,), figures=(), notes=lost
         )
-        return Section(study=self.name, title=self.question, summary=nothing, findings=(finding,), figures=(), notes=())
 
-    def _notes(self, results: Results, budget: StudyBudget, runs: list[Run]) -> tuple[str, ...]:
+    def _notes(self, results: Results, budget: StudyBudget, runs: list[Run], scores: ExampleScores) -> tuple[str, ...]:
         task, recipe = results.task, runs[0].spec.learner.recipe
-        bound = error_bound(num_runs=len(runs), fraction=SUBSET_FRACTION)
         notes = [
-            f"From {len(runs)} networks, each trained on a random {SUBSET_FRACTION:.0%}; every example left out "
-            "equally "
-            f"often, as nearly as that number allows. The root mean squared error of a memorisation score is at most "
-            f"{np.sqrt(bound):.2f}; each score carries its own standard error.",
-            f"The scores are of this recipe: {recipe.epochs} epochs. An example that no network fits cannot be "
-            f"memorised, however wrong its label: look at 'never fitted', too.",
+            _accuracy_note(len(runs), scores),
+            f"The scores are of this recipe: {counted(recipe.epochs, one='epoch', many='epochs')}. An example that no "
+            f"network fits cannot be memorised, however wrong its target: look at 'never fitted', too.",
         ]
         if task.train.groups is not None:
             notes.append("Groups are left out whole: a score says what is known without the example's group.")
         if budget.sample is not None:
-            notes.append(
-                f"Scores are for a stratified sample of {budget.sample.train:,} of {len(task.train):,} training "
-                "examples, "
-                f"with {recipe.epochs} epochs in place of {results.learner.recipe.epochs}, since each has fewer steps."
-            )
+            longer = recipe.epochs != results.learner.recipe.epochs
+            more = f", with {recipe.epochs} epochs in place of {results.learner.recipe.epochs}" if longer else ""
+            notes.append(f"Scores are for {describe_sample(task, budget.sample)}{more}.")
         if task.regression:
             notes.append(
                 "For numbers, memorisation is how much smaller the squared error is when the example was trained "
-                "on, in "
-                f"units of the target's variance; fitted means an error below {LOSS_FITTED:g} of it."
+                f"on, in units of the target's variance; fitted means an error below {LOSS_FITTED:g} of it."
             )
         return tuple(notes)
+
+
+def _accuracy_note(num_runs: int, scores: ExampleScores) -> str:
+    """How sure the scores are."""
+    networks = counted(num_runs, one="network", many="networks")
+    errors = scores.memorisation.se[np.isfinite(scores.memorisation.se)]
+    bound = math.sqrt(error_bound(num_runs=num_runs, fraction=SUBSET_FRACTION))
+    typical = f" Their standard error is {np.median(errors):.2f} in the median." if len(errors) else ""
+    worst = f" In the worst case the root mean squared error is {bound:.2f}." if bound < TIGHT_BOUND else ""
+    return (
+        f"Scores are from {networks} trained on random subsets of {100 * SUBSET_FRACTION:.0f} %; every example is left "
+        f"out equally often, as nearly as that number allows.{typical}{worst}"
+    )
 
 
 def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
@@ -214,51 +220,52 @@ def _suspicion(
 def _status(part: Task, included: Scores, mem: Scores) -> tuple[str, ...]:
     fitted = included.value > (-LOSS_FITTED if part.regression else 0.5)
     unknown = ~np.isfinite(mem.value)
-    chosen = np.select(
-        [unknown, ~fitted, mem.value >= MEMORISED], ["too few runs", "never fitted", "memorised"], "learnt"
-    )
+    chosen = np.select([unknown, ~fitted, mem.value >= MEMORISED], [TOO_FEW, "never fitted", "memorised"], "learnt")
     return tuple(chosen.tolist())
 
 
-def _never_fitted(scores: ExampleScores, *, num_runs: int) -> Finding:
-    known = sum(status != "too few runs" for status in scores.status)
-    count = scores.status.count("never fitted")
-    interval = proportion_interval(count, known)
-    return Finding(
+def _never_fitted(status: Sequence[str], *, num_runs: int) -> Finding:
+    known = len(status) - status.count(TOO_FEW)
+    count = status.count("never fitted")
+    interval = proportion_interval(count, known) if known else NOTHING
+    examples = counted(known, one="training example", many="training examples")
+    return claim(
+        "never-fitted-share",
+        f"{count:,} of {examples} ({percent(count / known)}) {'is' if count == 1 else 'are'} never or seldom fitted: "
+        "most networks that were trained on such an example get it wrong."
+        if known
+        else "No training example has been both trained on and left out, so what is never fitted cannot be said.",
         study=Memorisation.name,
-        claim="never-fitted-share",
-        statement=f"{count:,} of {known:,} training examples ({percent(count / max(known, 1))}) are never "
-        "fitted, even by "
-        f"networks that were trained on them.",
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        unit="share of training examples",
-        null=RARELY_FITTED,
-        p_value=None,
-        num_runs=num_runs,
-        verdict=above(low=interval.low, high=interval.high, null=RARELY_FITTED),
         paper=FELDMAN,
+        unit="share of training examples",
+        interval=interval,
+        null=RARELY_FITTED,
+        num_runs=num_runs,
+        verdict=above(low=interval.low, high=interval.high, null=RARELY_FITTED) if known else "inconclusive",
     )
 
 
-def _summary(part: Task, scores: ExampleScores, finding: Finding) -> str:
-    counts = {status: scores.status.count(status) for status in ("learnt", "memorised", "never fitted")}
-    known = max(1, sum(counts.values()))
+def _summary(part: Task, scores: ExampleScores) -> str:
+    known = len(scores.status) - scores.status.count(TOO_FEW)
+    if not known:
+        return "With so few networks on subsets no training example has been both trained on and left out."
+    memorised, never = scores.status.count("memorised"), scores.status.count("never fitted")
     suspects = len(_suspects(part, scores))
-    return (
-        f"{counts['learnt']:,} of {known:,} training examples ({percent(counts['learnt'] / known)}) are learnt, "
-        f"{counts['memorised']:,} ({percent(counts['memorised'] / known)}) are memorised with a score of "
-        f"{MEMORISED:g} or "
-        f"more, {counts['never fitted']:,} are never fitted. "
-        f"{suspects:,} have a target that networks which never saw them find unlikely."
+    examples = counted(known, one="training example", many="training examples")
+    by_rote = f"{memorised:,} of {examples} ({percent(memorised / known)}) {'is' if memorised == 1 else 'are'} known by"
+    doubted = (
+        f"{how_many(suspects)} {'has' if suspects < 2 else 'have'} a target that networks which never saw it doubt"
     )
+    unfitted = f"{how_many(never)} {'is' if never < 2 else 'are'} never or seldom fitted"
+    return f"{by_rote} rote (memorisation score {MEMORISED:g} or more), {unfitted}, and {doubted}."
 
 
 def _suspects(part: Task, scores: ExampleScores) -> Int[np.ndarray, "suspect"]:
-    """Most suspicious first: held-out networks favour another class; or a residual beyond 99 of 100."""
+    """Most suspicious first: held-out networks give the target less than half and favour another class; for numbers, a
+    residual that one in twenty such tasks would have by chance.
+    """
     if part.regression:
-        chosen = scores.suspicion > 0.99
+        chosen = scores.suspicion > 1 - FALSE_SUSPECTS / len(part.train)
     else:
         given = np.array([part.classes[code] for code in part.train.y])
         chosen = (scores.suspicion > 0.5) & (np.array(scores.suggested) != given)
@@ -271,7 +278,7 @@ def _figures(part: Task, scores: ExampleScores) -> tuple[Figure, ...]:
     order = np.argsort(-np.nan_to_num(value, nan=-np.inf), kind="stable")
     top = [int(i) for i in order[:NUM_SHOWN] if value[i] >= MEMORISED]
     suspects = _suspects(part, scores)
-    figures: list[Figure] = [_histogram(scores)]
+    figures: list[Figure] = [_histogram(part, scores)]
     if top:
         figures.append(
             Gallery(
@@ -287,11 +294,11 @@ def _figures(part: Task, scores: ExampleScores) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def _histogram(scores: ExampleScores) -> Histogram:
+def _histogram(part: Task, scores: ExampleScores) -> Histogram:
     value = scores.memorisation.value
     finite = value[np.isfinite(value)]
     span = (min(-0.5, float(finite.min())), max(1.0, float(finite.max()))) if len(finite) else (-0.5, 1.0)
-    edges = np.linspace(*np.clip(span, -2, 3), 61)
+    edges = np.linspace(max(-2.0, span[0]), min(3.0, span[1]), 61)
     status = np.array(scores.status)
     series = tuple(
         Counts(
@@ -303,7 +310,9 @@ def _histogram(scores: ExampleScores) -> Histogram:
     )
     return Histogram(
         title="How much of each example is memorised",
-        x_label="memorisation score: P(right | trained on) − P(right | left out)",
+        x_label="memorisation score: fall of the squared error when trained on, in variances of the target"
+        if part.regression
+        else "memorisation score: P(right | trained on) − P(right | left out)",
         y_label="training examples",
         series=series,
         log_y=True,
@@ -321,7 +330,7 @@ def _item(part: Task, scores: ExampleScores, position: int) -> GalleryItem:
         target=given,
         suggested=suggested if suggested != given else "",
         notes=(
-            ("memorisation", f"{mem.value[position]:.2f} ± {mem.se[position]:.2f}"),
+            ("memorisation", _with_error(mem.value[position], mem.se[position])),
             ("suspicion", f"{scores.suspicion[position]:.2f}"),
         ),
     )
@@ -331,9 +340,8 @@ def _suspect_gallery(part: Task, scores: ExampleScores, suspects: Int[np.ndarray
     return Gallery(
         title="Suspected label errors",
         items=tuple(_item(part, scores, int(position)) for position in suspects[:NUM_SHOWN]),
-        caption="Networks that never saw these examples give their target little probability. Look before you "
-        "change it: "
-        "a rare or ambiguous example looks the same.",
+        caption="Networks that never saw these examples contradict their target. Look before you change it: a rare or "
+        "ambiguous example looks the same.",
     )
 
 
@@ -380,14 +388,20 @@ def _agreement(scores: ExampleScores) -> Table:
     rows: list[tuple[str, float | None]] = []
     for name, proxy in proxies.items():
         known = np.isfinite(mem) & np.isfinite(proxy)
-        varies = known.sum() > 2 and np.ptp(proxy[known]) > 0 and np.ptp(mem[known]) > 0
-        rows.append((name, float(stats.spearmanr(proxy[known], mem[known]).statistic) if varies else None))
+        rows.append((name, _rank_correlation(proxy[known], mem[known])))
     return Table(
         title="Cheap scores against the memorisation score",
         columns=(Column(name="score"), Column(name="rank correlation with memorisation", digits=2)),
         rows=tuple(rows),
         caption="Spearman's ρ over training examples, each score signed so that more means more memorised.",
     )
+
+
+def _rank_correlation(first: Float[np.ndarray, "example"], second: Float[np.ndarray, "example"]) -> float | None:
+    """Spearman's; None where there is nothing to rank."""
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 
 
 def _table(task: Task, part: Task, scores: ExampleScores, positions: Int[np.ndarray, "example"]) -> pa.Table:
@@ -424,6 +438,11 @@ def _table(task: Task, part: Task, scores: ExampleScores, positions: Int[np.ndar
 def _given(part: Task, position: int) -> str:
     value = part.train.y[position]
     return f"{value:.6g}" if part.regression else part.classes[value]
+
+
+def _with_error(value: float, error: float) -> str:
+    ending = f" ± {error:.2f}" if math.isfinite(error) else ""
+    return f"{minus(f'{value:.2f}')}{ending}"
 
 
 def _number(value: float) -> float | None:

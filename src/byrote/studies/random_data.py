@@ -1,23 +1,18 @@
 """What if it is trained on random data? (Zhang et al. 2017; Arpit et al. 2017)"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from byrote.data import Task
+from byrote.data import Task, randomise_targets
 from byrote.measures import (
-    log_ratio_interval,
     mean_interval,
-    relabelling_test,
-    sign_flip_test,
-    slope_interval,
+    proportion_interval,
 )
 from byrote.records import (
-    Bar,
     Bars,
     Column,
     CorruptedLabels,
@@ -37,34 +32,50 @@ from byrote.records import (
     Table,
     TrueInputs,
     TrueLabels,
+    Verdict,
     above,
     within,
 )
-from byrote.studies.leaks import Alarm, leak_finding
+from byrote.studies.alarm import Alarm, draws_for_alarm, sound_alarm
+from byrote.studies.bars_and_bands import band, bar
+from byrote.studies.certainty import crossed_interval
+from byrote.studies.claims import NOTHING, claim
+from byrote.studies.leaks import leak_finding
 from byrote.studies.papers import ARPIT, ZHANG
+from byrote.studies.slowdown import Arrival, Slowdown, arrival, slowdown
 from byrote.studies.study import (
     AbstractStudy,
     Outcome,
     Plan,
     Results,
     StudyBudget,
-    p_text,
-    percent,
+    chance,
+    describe_sample,
+    heldout_qualities,
+    heldout_quality,
     run_seed,
     sampled,
     sampled_part,
+    score_name,
+    shift,
 )
+from byrote.studies.wording import capitalised, counted, decimal, minus, p_text, percent, percent_within
 
 FITTED = 0.99
 """Training accuracy (or R²) from which a run has fitted its data."""
 NEARLY_FITTED = 0.95
 """Where steps to fit are counted: the last few examples take long and vary much."""
 STARTED = 0.8
-"""A run has started to converge when its training loss is down to this share of that of a uniform guess."""
+"""A run has started to converge when its training loss is down to this share of that of the best constant guess."""
 MARGIN = 0.05
-"""Held-out accuracy this close to chance is chance; for regression twice this, of a correlation."""
-ALARM_LEVEL = 0.01
-"""The leak alarm cries wolf this often at most."""
+"""Held-out accuracy this close to chance is chance, unless half of chance is less; for regression twice this, of a
+correlation."""
+WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "inconclusive", "holds")
+"""Of a claim with two parts, the worse verdict counts."""
+FEWEST_RUNS = 2
+"""Fewer than this say nothing of how much runs differ."""
+NUM_POINTS = 60
+"""On a curve."""
 
 
 class Condition(NamedTuple):
@@ -94,12 +105,16 @@ class Measured(NamedTuple):
     fit: float
     """Accuracy (R²) after training on the targets trained on."""
     heldout: float
-    steps_to_fit: float
-    """To NEARLY_FITTED; infinite when never reached."""
-    steps_to_start: float
-    steps: float
-    """Taken in all."""
+    """Accuracy (R²) after training on the true test targets."""
+    fits: Arrival
+    """At NEARLY_FITTED."""
+    starts: Arrival
+    """At STARTED."""
     weight_norm: float
+
+
+Measurements = dict[str, list[Measured]]
+"""By the name of the condition, in the order of the seeds; diverged runs are left out."""
 
 
 @final
@@ -129,49 +144,46 @@ class RandomData(AbstractStudy):
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """All kinds of data that the study compares."""
-        corrupted = [Condition(f"{100 * q:g} % corrupted", q, TrueInputs()) for q in sorted(self.fractions)]
+        corrupted = [Condition(f"{100 * q:g} % corrupted", q, TrueInputs()) for q in sorted(set(self.fractions))]
         return (TRUE, RANDOM_LABELS, *corrupted, SHUFFLED, RANDOM_PIXELS, GAUSSIAN)
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
         """Every condition for the first seed, then for the second, and so on; random labels oftener if the leak
         alarm needs more draws than there are seeds to be able to ring.
         """
-        specs = [
-            spec
-            for index in range(budget.runs)
-            for spec in (self._specs(c, task, learner, budget)[index] for c in self.conditions)
-        ]
-        return Plan((*specs, *self._specs(RANDOM_LABELS, task, learner, budget)[budget.runs :]), ())
+        columns = [self._specs(condition, task, learner, budget) for condition in self.conditions]
+        further = self._specs(RANDOM_LABELS, task, learner, budget)[budget.runs :]
+        return Plan((*(column[index] for index in range(budget.runs) for column in columns), *further), ())
 
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Compare the conditions, and look for leaks."""
-        task, learner = results.task, results.learner
-        runs = {c.name: results.completed(self._specs(c, task, learner, budget)) for c in self.conditions}
-        part = sampled_part(task, budget.sample)
+        specs = {c.name: self._specs(c, results.task, results.learner, budget) for c in self.conditions}
+        runs = {name: results.completed(specs[name]) for name in specs}
+        part = sampled_part(results.task, budget.sample)
         measured = {name: [_measure(part, run) for run in runs[name]] for name in runs}
-        alarm = _alarm(part, runs[RANDOM_LABELS.name], seed=budget.seed)
+        alarm = sound_alarm(part, [run.trace.test_outputs for run in runs[RANDOM_LABELS.name]], seed=budget.seed)
         findings = (
             _fitted(part, measured),
-            _at_chance(part, measured, alarm),
+            _at_chance(part, alarm),
             _faster(part, measured),
             _starts_faster(measured),
-            self._error_rises(part, measured),
-            leak_finding(results, alarm, level=ALARM_LEVEL),
+            _error_rises(part, {c: runs[c.name] for c in self.conditions if c.inputs == TrueInputs()}),
+            leak_finding(results, alarm),
         )
         section = Section(
             study=self.name,
             title=self.question,
-            summary=" ".join(finding.statement for finding in (findings[0], findings[2], findings[5])),
+            summary=_summary(part, measured, alarm, findings),
             findings=findings,
-            figures=self._figures(part, runs, measured),
-            notes=self._notes(results, budget, measured),
+            figures=_figures(part, [c for c in self.conditions if runs[c.name]], runs, measured),
+            notes=(*self._notes(results, budget), *results.lost(tuple(s for own in specs.values() for s in own))),
         )
         return Outcome(section, None)
 
     def _specs(self, condition: Condition, task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
         own = sampled(learner, task, budget.sample)
         own = replace(own, recipe=replace(own.recipe, epochs=self.stretch * own.recipe.epochs))
-        number = max(budget.runs, _draws_for_alarm(task)) if condition == RANDOM_LABELS else budget.runs
+        number = max(budget.runs, draws_for_alarm(task)) if condition == RANDOM_LABELS else budget.runs
         bases = [
             RunSpec(
                 task=task.fingerprint,
@@ -184,107 +196,25 @@ class RandomData(AbstractStudy):
         ]
         return tuple(condition.spec(base, draw=base.seed) for base in bases)
 
-    def _error_rises(self, part: Task, measured: dict[str, list[Measured]]) -> Finding:
-        sweep = [c for c in self.conditions if c.inputs == TrueInputs()]
-        sweep = sorted((c for c in sweep if measured[c.name]), key=lambda c: c.fraction)
-        number = min((len(measured[c.name]) for c in sweep), default=0)
-        fractions = np.array([c.fraction for c in sweep])
-        score = "accuracy" if not part.regression else "R²"
-        if number == 0 or len(sweep) < 2:
-            return _finding("test-error-rises-with-corruption", "There are no runs to say.", None, ZHANG, unit=score)
-        errors = 1 - np.array([[m.heldout for m in measured[c.name][:number]] for c in sweep]).T
-        slope = slope_interval(fractions, errors)
-        first, last = errors.mean(0)[[0, -1]]
-        statement = (
-            f"Held-out {'error' if not part.regression else '1 − R²'} rises from {first:.3f} with true labels to "
-            f"{last:.3f} "
-            f"with random ones, {slope.value:.2f} for each unit of corruption."
-            if slope.value > 0
-            else f"Held-out error does not rise with corruption: {first:.3f} with true labels, {last:.3f} with "
-            "random ones."
-        )
-        return _finding(
-            "test-error-rises-with-corruption",
-            statement,
-            slope,
-            ZHANG,
-            unit="error per corrupted share",
-            null=0.0,
-            verdict=above(low=slope.low, high=slope.high, null=0.0),
-            num_runs=number * len(sweep),
-        )
-
-    def _figures(
-        self, part: Task, runs: dict[str, list[Run]], measured: dict[str, list[Measured]]
-    ) -> tuple[Figure, ...]:
-        score = "accuracy" if not part.regression else "R²"
-        present = [c for c in self.conditions if runs[c.name]]
-        return (
-            Curves(
-                title="Training loss" if not part.regression else "Training error (squared, standardised)",
-                x_label="optimiser steps",
-                y_label="loss on the targets trained on",
-                series=tuple(_band(c.name, runs[c.name], lambda run: run.curves.train_loss) for c in present),
-                reference=math.log(part.num_classes) if not part.regression else 1.0,
-                reference_label="a guess",
-                caption="Mean over seeds, with 95 % intervals. Structure is learnt in few steps; noise has to be "
-                "memorised.",
-            ),
-            Bars(
-                title=f"Held-out {score}",
-                x_label=score,
-                bars=tuple(_bar(c, [m.heldout for m in measured[c.name]]) for c in present),
-                reference=_chance(part),
-                reference_label="chance",
-                caption="On test examples whose inputs were drawn in the same way, against their true targets.",
-            ),
-            Table(
-                title="All conditions",
-                columns=(
-                    Column(name="data"),
-                    Column(name="runs", digits=0),
-                    Column(name=f"training {score}", digits=3),
-                    Column(name=f"held-out {score}", digits=3),
-                    Column(name=f"steps to {NEARLY_FITTED:.0%} fit", digits=0),
-                    Column(name="slowdown", digits=1),
-                    Column(name="‖weights‖", digits=1),
-                ),
-                rows=tuple(_row(c.name, measured) for c in present),
-                caption="Steps and slowdown against true labels are geometric means; — means that at least one "
-                "run never got there.",
-            ),
-        )
-
-    def _notes(self, results: Results, budget: StudyBudget, measured: dict[str, list[Measured]]) -> tuple[str, ...]:
+    def _notes(self, results: Results, budget: StudyBudget) -> tuple[str, ...]:
         epochs = self.stretch * sampled(results.learner, results.task, budget.sample).recipe.epochs
         notes = [
-            f"Memorising takes longer than learning: every run of this study takes {epochs} epochs, the recipe "
-            "asks for "
-            f"{results.learner.recipe.epochs}.",
+            f"Memorising takes longer than learning: every run of this study takes "
+            f"{counted(epochs, one='epoch', many='epochs')}, the recipe asks for {results.learner.recipe.epochs}.",
             "Inputs are drawn once for all seeds, labels anew for each; all seeds see one order of batches.",
         ]
         if budget.sample is not None:
-            notes.append(
-                f"This study looks at a stratified sample of {budget.sample.train:,} of {len(results.task.train):,} "
-                f"training and {budget.sample.test:,} of {len(results.task.test):,} test examples."
-            )
-        lost = [run for run in results.diverged if run.spec.learner.recipe.epochs == epochs]
-        if lost:
-            notes.append(f"{len(lost)} runs diverged and are left out: {lost[0].message}")
-        if not measured[RANDOM_LABELS.name]:
-            notes.append("No run on random labels was finished: the leak alarm is silent because it was not asked.")
+            notes.append(f"This study looks at {describe_sample(results.task, budget.sample, test=True)}.")
         return tuple(notes)
 
 
 def _measure(part: Task, run: Run) -> Measured:
-    curves = run.curves
-    loss = curves.train_loss / (1.0 if part.regression else math.log(part.num_classes))
+    curves, seed = run.curves, run.spec.seed
     return Measured(
         fit=_final_fit(part, run),
-        heldout=float(curves.test_score[-1]),
-        steps_to_fit=_crossing(curves.step, curves.train_score, NEARLY_FITTED),
-        steps_to_start=_crossing(curves.step, -loss, -STARTED),
-        steps=float(curves.step[-1]),
+        heldout=float(heldout_quality(part, run.trace.test_outputs).mean()) + shift(part),
+        fits=arrival(curves.step, curves.train_score, level=NEARLY_FITTED, seed=seed),
+        starts=arrival(curves.step, -curves.train_loss, level=-STARTED * _guess_loss(part, run.spec), seed=seed),
         weight_norm=float(curves.weight_norm[-1]),
     )
 
@@ -295,230 +225,288 @@ def _final_fit(part: Task, run: Run) -> float:
     return float((run.trace.margin[-1] > 0).mean())
 
 
-def _crossing(step: Float[np.ndarray, "epoch"], rising: Float[np.ndarray, "epoch"], level: float) -> float:
-    """Steps until a curve first reaches a level, along straight lines between epochs; infinite when it never does."""
-    reached = np.flatnonzero(rising >= level)
-    if len(reached) == 0:
-        return math.inf
-    at = int(reached[0])
-    if at == 0:
-        return float(step[0])
-    below, there = rising[at - 1], rising[at]
-    return float(step[at - 1] + (step[at] - step[at - 1]) * (level - below) / (there - below))
-
-
-def _draws_for_alarm(task: Task) -> int:
-    """Random-label runs without which the alarm's p-value could not fall below its level."""
-    relabellings = 2 if task.regression else math.factorial(min(task.num_classes, 10))
-    return math.ceil(math.log(1 / ALARM_LEVEL) / math.log(relabellings)) + 1
-
-
-def _alarm(part: Task, runs: Sequence[Run], *, seed: int) -> Alarm | None:
-    """Test whether runs trained on random labels know something of the true ones."""
-    if not runs:
-        return None
+def _guess_loss(part: Task, spec: RunSpec) -> float:
+    """The loss of the best constant guess on the targets that a run was trained on: their entropy, or variance 1."""
     if part.regression:
-        correlations = [_correlation(run.trace.test_outputs[:, 0], part.test.y) for run in runs]
-        return Alarm(sign_flip_test(np.array(correlations), seed=seed), 0.5 ** len(runs), len(runs))
-    confusion = np.stack([_confusion(part, run) for run in runs])
-    least = max(1e-4, math.factorial(min(part.num_classes, 10)) ** -float(len(runs)))
-    return Alarm(relabelling_test(confusion, seed=seed), least, len(runs))
+        return 1.0
+    shares = np.bincount(randomise_targets(part, spec.labels).targets, minlength=part.num_classes) / len(part.train)
+    return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
 
 
-def _confusion(part: Task, run: Run) -> Int[np.ndarray, "class class"]:
-    predicted = run.trace.test_outputs.argmax(1)
-    flat = np.bincount(predicted * part.num_classes + part.test.y, minlength=part.num_classes**2)
-    return flat.reshape(part.num_classes, part.num_classes)
+def _targets(part: Task) -> str:
+    return "targets" if part.regression else "labels"
 
 
-def _correlation(predicted: Float[np.ndarray, "example"], y: Float[np.ndarray, "example"]) -> float:
-    if np.ptp(predicted) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(np.corrcoef(predicted.astype(np.float64), y)[0, 1])
-
-
-def _chance(part: Task) -> float:
-    """The held-out score of a network that was trained on uniformly random labels."""
+def _random_class(part: Task) -> float:
+    """What a network scores that was trained on uniformly random labels, whatever the classes' shares."""
     return 0.0 if part.regression else 1 / part.num_classes
 
 
-def _fitted(part: Task, measured: dict[str, list[Measured]]) -> Finding:
-    runs = measured[RANDOM_LABELS.name]
-    if not runs:
-        return _finding("random-labels-are-fitted", "No run on random labels was finished.", None, ZHANG)
-    interval = mean_interval(np.array([m.fit for m in runs]))
-    score = "accuracy" if not part.regression else "R²"
-    shown = percent(interval.value) if not part.regression else f"{interval.value:.3f}"
-    return _finding(
+def _fitted(part: Task, measured: Measurements) -> Finding:
+    runs, score = measured[RANDOM_LABELS.name], score_name(part)
+    interval = _fit_interval(part, runs)
+    return claim(
         "random-labels-are-fitted",
-        f"On random labels the network reaches a training {score} of {shown} within {runs[0].steps:,.0f} steps.",
-        interval,
-        ZHANG,
-        unit=score,
-        null=FITTED,
-        verdict=above(low=interval.low, high=interval.high, null=FITTED),
-        clip=(None, 1.0),
-    )
-
-
-def _at_chance(part: Task, measured: dict[str, list[Measured]], alarm: Alarm | None) -> Finding:
-    runs = measured[RANDOM_LABELS.name]
-    if not runs or alarm is None:
-        return _finding("random-labels-test-at-chance", "No run on random labels was finished.", None, ZHANG)
-    if part.regression:
-        value, unit, margin, shown = (
-            alarm.test.observed,
-            "correlation",
-            2 * MARGIN,
-            f"a correlation of {alarm.test.observed:.3f}",
-        )
-        interval = alarm.interval_around(value)
-    else:
-        interval = mean_interval(np.array([m.heldout for m in runs]))
-        unit, margin, shown = "accuracy", MARGIN, f"an accuracy of {percent(interval.value)}"
-    null = _chance(part)
-    return _finding(
-        "random-labels-test-at-chance",
-        f"Trained on random labels it reaches {shown} on held-out examples, where chance is "
-        f"{percent(null) if not part.regression else '0'} ({p_text(alarm.test.p_value)} for being above it).",
-        interval,
-        ZHANG,
-        unit=unit,
-        null=null,
-        p_value=alarm.test.p_value,
-        verdict=within(low=interval.low, high=interval.high, null=null, margin=margin),
-    )
-
-
-def _faster(part: Task, measured: dict[str, list[Measured]]) -> Finding:
-    claim = "true-labels-fit-faster"
-    pairs = list(zip(measured[TRUE.name], measured[RANDOM_LABELS.name], strict=False))
-    if not pairs or any(math.isinf(true.steps_to_fit) for true, _ in pairs):
-        why = "no pair of runs was finished" if not pairs else f"not every run on true labels fits {NEARLY_FITTED:.0%}"
-        return _finding(
-            claim,
-            f"How much faster true labels are fitted cannot be said: {why}.",
-            None,
-            ARPIT,
-            num_runs=2 * len(pairs),
-        )
-    censored = sum(math.isinf(random.steps_to_fit) for _, random in pairs)
-    interval = log_ratio_interval(
-        np.array([min(random.steps_to_fit, random.steps) for _, random in pairs]),
-        np.array([true.steps_to_fit for true, _ in pairs]),
-    )
-    least = "at least " if censored else ""
-    ending = f" ({censored} of {len(pairs)} never got there)" if censored else ""
-    return _finding(
-        claim,
-        f"Random labels take {least}{interval.value:.1f} times as many steps to be {NEARLY_FITTED:.0%} fitted as true "
-        f"ones{ending}.",
-        interval,
-        ARPIT,
-        unit="ratio of steps",
-        null=1.0,
-        verdict=_censored_above(interval, censored=censored > 0),
-        num_runs=2 * len(pairs),
-    )
-
-
-def _censored_above(interval: Interval, *, censored: bool) -> str:
-    """A ratio that is only known from below can be found large, never small."""
-    verdict = above(low=interval.low, high=interval.high, null=1.0)
-    return "inconclusive" if censored and verdict == "does not hold" else verdict
-
-
-def _starts_faster(measured: dict[str, list[Measured]]) -> Finding:
-    claim, unit = "random-inputs-start-faster", "ratio of steps"
-    intervals: list[tuple[Interval, str]] = []
-    for name in (RANDOM_PIXELS.name, GAUSSIAN.name):
-        pairs = list(zip(measured[name], measured[RANDOM_LABELS.name], strict=False))
-        if not pairs or any(math.isinf(m.steps_to_start) for pair in pairs for m in pair):
-            why = (
-                "no pair of runs was finished" if not pairs else f"not every run on {name} or random labels gets there"
-            )
-            return _finding(claim, f"Which starts to converge sooner cannot be said: {why}.", None, ZHANG, unit=unit)
-        ratio = log_ratio_interval(
-            np.array([random.steps_to_start for _, random in pairs]), np.array([own.steps_to_start for own, _ in pairs])
-        )
-        intervals.append((ratio, name))
-    interval, name = min(intervals, key=lambda pair: pair[0].value)
-    others = " and ".join(f"{ratio.value:.2f} times for {other}" for ratio, other in intervals)
-    return _finding(
-        claim,
-        f"Random labels need {others} as many steps to start converging (loss down to {STARTED:.0%} of a guess's); "
-        f"the verdict is on {name}.",
-        interval,
-        ZHANG,
-        unit=unit,
-        null=1.0,
-        verdict=above(low=interval.low, high=interval.high, null=1.0),
-        num_runs=3 * interval.count,
-    )
-
-
-def _finding(
-    claim: str,
-    statement: str,
-    interval: Interval | None,
-    paper: str,
-    *,
-    unit: str = "accuracy",
-    null: float | None = None,
-    p_value: float | None = None,
-    verdict: str = "inconclusive",
-    num_runs: int | None = None,
-    clip: tuple[float | None, float | None] = (None, None),
-) -> Finding:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    if high is not None and clip[1] is not None:
-        high = min(high, clip[1])
-    return Finding(
+        f"On random {_targets(part)} the network reaches a training {score} of {_shown(part, interval)} within "
+        f"{runs[0].fits.last:,.0f} steps."
+        if runs
+        else f"No run on random {_targets(part)} was finished.",
         study=RandomData.name,
-        claim=claim,
-        statement=statement,
-        value=None if interval is None else interval.value,
-        low=low,
-        high=high,
-        unit=unit,
+        paper=ZHANG,
+        unit=score,
+        interval=interval,
+        null=FITTED,
+        num_runs=len(runs),
+        verdict=above(low=interval.low, high=interval.high, null=FITTED),
+        most=1.0,
+    )
+
+
+def _fit_interval(part: Task, runs: list[Measured]) -> Interval:
+    """Over runs; for classes no narrower than the number of answers alone makes it."""
+    if not runs:
+        return NOTHING
+    interval = mean_interval(np.array([run.fit for run in runs]))
+    if part.regression or len(runs) < FEWEST_RUNS:
+        return interval
+    answers = len(part.train) * len(runs)
+    exact = proportion_interval(round(interval.value * answers), answers)
+    return replace(interval, low=min(interval.low, exact.low), high=max(interval.high, exact.high))
+
+
+def _shown(part: Task, interval: Interval) -> str:
+    return decimal(interval) if part.regression else percent_within(_clipped(interval))
+
+
+def _clipped(interval: Interval) -> Interval:
+    """A share's interval within 0 and 1."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
+
+
+def _at_chance(part: Task, alarm: Alarm | None) -> Finding:
+    interval = NOTHING if alarm is None else alarm.interval
+    null, margin = _random_class(part), 2 * MARGIN if part.regression else min(MARGIN, _random_class(part) / 2)
+    verdict = within(low=interval.low, high=interval.high, null=null, margin=margin)
+    if alarm is not None and alarm.rings:
+        verdict = "does not hold"
+    return claim(
+        "random-labels-test-at-chance",
+        f"No run on random {_targets(part)} was finished."
+        if alarm is None
+        else f"Trained on random {_targets(part)} the network {_chance_clause(part, alarm)} ("
+        f"{p_text(alarm.test.p_value)} for being above it).",
+        study=RandomData.name,
+        paper=ZHANG,
+        unit="correlation" if part.regression else "accuracy",
+        interval=interval,
         null=null,
-        p_value=p_value,
-        num_runs=num_runs if num_runs is not None else (0 if interval is None else interval.count),
-        verdict=verdict,  # pyright: ignore
-        paper=paper,
+        p_value=None if alarm is None else alarm.test.p_value,
+        num_runs=0 if alarm is None else alarm.num_runs,
+        verdict=verdict,
+        least=-1.0 if part.regression else 0.0,
+        most=1.0,
     )
 
 
-def _band(name: str, runs: list[Run], curve: Callable[[Run], Float[np.ndarray, "epoch"]]) -> Series:
-    values = np.stack([curve(run) for run in runs]).astype(np.float64)
-    kept = np.unique(np.linspace(0, values.shape[1] - 1, 60).astype(int))
-    points = [mean_interval(values[:, epoch]) for epoch in kept]
-    banded = len(runs) > 1
-    return Series(
-        name=name,
-        x=tuple(runs[0].curves.step[kept].tolist()),
-        y=tuple(point.value for point in points),
-        low=tuple(point.low for point in points) if banded else (),
-        high=tuple(point.high for point in points) if banded else (),
+def _chance_clause(part: Task, alarm: Alarm) -> str:
+    if part.regression:
+        return (
+            f"gives predictions whose correlation with held-out targets is {decimal(alarm.interval)}, where chance is 0"
+        )
+    return (
+        f"gets {percent_within(_clipped(alarm.interval))} of held-out examples right, where chance is "
+        f"{percent(_random_class(part))}"
     )
 
 
-def _bar(condition: Condition, values: list[float]) -> Bar:
-    interval = mean_interval(np.array(values))
-    known = len(values) > 1
-    return Bar(
-        label=condition.name,
-        value=interval.value,
-        low=interval.low if known else None,
-        high=interval.high if known else None,
-        group="labels" if condition.inputs == TrueInputs() else "inputs",
+def _slowdown_of_fit(measured: Measurements) -> Slowdown:
+    return slowdown(
+        [run.fits for run in measured[TRUE.name]],
+        [run.fits for run in measured[RANDOM_LABELS.name]],
+        fast_name=TRUE.name,
+        slow_name=RANDOM_LABELS.name,
     )
 
 
-def _row(name: str, measured: dict[str, list[Measured]]) -> tuple[str | float | int | None, ...]:
+def _faster(part: Task, measured: Measurements) -> Finding:
+    slower = _slowdown_of_fit(measured)
+    if chance(part) >= NEARLY_FITTED:
+        common = percent(chance(part))
+        slower = Slowdown(NOTHING, 0, False, f"always the commonest answer is right for {common} without any learning")
+    targets, number = _targets(part), slower.interval.count
+    ending = f" ({slower.num_never} of {number} never got there)" if slower.num_never else ""
+    return claim(
+        "true-labels-fit-faster",
+        f"How much faster true {targets} are fitted than random ones cannot be said: {slower.unknown}."
+        if slower.unknown
+        else f"Random {targets} take {slower} as many steps to be {100 * NEARLY_FITTED:.0f} % fitted as true ones"
+        f"{ending}.",
+        study=RandomData.name,
+        paper=ARPIT,
+        unit="ratio of steps",
+        interval=slower.interval,
+        null=1.0,
+        num_runs=2 * number,
+        verdict=slower.verdict,
+        least=0.0,
+    )
+
+
+def _starts_faster(measured: Measurements) -> Finding:
+    labels = [run.starts for run in measured[RANDOM_LABELS.name]]
+    pixels, gaussian = (
+        slowdown([run.starts for run in measured[c.name]], labels, fast_name=c.name, slow_name=RANDOM_LABELS.name)
+        for c in (RANDOM_PIXELS, GAUSSIAN)
+    )
+    unknown = pixels.unknown or gaussian.unknown
+    verdicts = {pixels.verdict, gaussian.verdict}
+    return claim(
+        "random-inputs-start-faster",
+        f"Which starts to converge sooner, random inputs or random labels, cannot be said: {unknown}."
+        if unknown
+        else f"To start converging (training loss down to {100 * STARTED:.0f} % of a constant guess's), random labels "
+        f"take {pixels} as many steps as {RANDOM_PIXELS.name} and {gaussian} as many as {GAUSSIAN.name}.",
+        study=RandomData.name,
+        paper=ZHANG,
+        unit="ratio of steps, the smaller one",
+        interval=NOTHING if unknown else min(pixels.interval, gaussian.interval, key=lambda ratio: ratio.value),
+        null=1.0,
+        num_runs=0 if unknown else 3 * min(pixels.interval.count, gaussian.interval.count),
+        verdict="inconclusive" if unknown else next(v for v in WORST_FIRST if v in verdicts),
+        least=0.0,
+    )
+
+
+def _error_rises(part: Task, runs: dict[Condition, list[Run]]) -> Finding:
+    present = sorted((c for c in runs if runs[c]), key=lambda c: c.fraction)
+    by_seed = [{run.spec.seed: run for run in runs[condition]} for condition in present]
+    seeds = [seed for seed in (by_seed[0] if by_seed else ()) if all(seed in own for own in by_seed)]
+    unit = f"{'1 − R²' if part.regression else 'error'} per corrupted share"
+    name = "test-error-rises-with-corruption"
+    if len(present) < 2 or not seeds:
+        nothing = "No two levels of corruption were finished for one seed, so how error rises cannot be said."
+        return claim(name, nothing, study=RandomData.name, paper=ZHANG, unit=unit, null=0.0)
+    wrong = 1 - shift(part) - np.stack([heldout_qualities(part, [own[seed] for own in by_seed]) for seed in seeds])
+    fractions = np.array([condition.fraction for condition in present])
+    centred = fractions - fractions.mean()
+    slopes = np.einsum("rcn,c->rn", wrong, centred) / (centred @ centred)
+    slope = crossed_interval(slopes, groups=part.test.groups, binary=not part.regression)
+    verdict = above(low=slope.low, high=slope.high, null=0.0)
+    ends = [
+        f"{error:.3f} with {c.name}{'' if c in (TRUE, RANDOM_LABELS) else ' labels'}"
+        for c, error in zip((present[0], present[-1]), wrong.mean((0, 2))[[0, -1]], strict=True)
+    ]
+    error = "held-out 1 − R²" if part.regression else "held-out error"
+    opening = {
+        "holds": f"{capitalised(error)} rises with corruption",
+        "does not hold": f"{capitalised(error)} does not rise with corruption",
+        "inconclusive": f"Whether {error} rises with corruption is open",
+    }[verdict]
+    return claim(
+        name,
+        f"{opening}: {ends[0]}, {ends[1]}, a slope of {decimal(slope)} for each unit of corruption.",
+        study=RandomData.name,
+        paper=ZHANG,
+        unit=unit,
+        interval=slope,
+        null=0.0,
+        num_runs=len(seeds) * len(present),
+        verdict=verdict,
+    )
+
+
+def _summary(part: Task, measured: Measurements, alarm: Alarm | None, findings: Sequence[Finding]) -> str:
+    """What random labels do, and what leaks."""
+    leak = findings[-1].statement
+    runs, targets, slower = measured[RANDOM_LABELS.name], _targets(part), _slowdown_of_fit(measured)
+    if not runs or alarm is None:
+        return leak
+    fit = float(np.mean([run.fit for run in runs]))
+    score = f"an R² of {minus(f'{fit:.3f}')}" if part.regression else percent(fit)
+    pace = "" if findings[2].value is None else f", in {slower} as many steps as true ones take"
+    return (
+        f"On random {targets} the same network reaches {score} in training{pace}, and then "
+        f"{_chance_clause(part, alarm)}. {leak}"
+    )
+
+
+def _figures(
+    part: Task, present: list[Condition], runs: dict[str, list[Run]], measured: Measurements
+) -> tuple[Figure, ...]:
+    if not present:
+        return ()
+    score = score_name(part)
+    return (
+        Curves(
+            title="Training error (squared, standardised)" if part.regression else "Training loss",
+            x_label="optimiser steps",
+            y_label="loss on the targets trained on",
+            series=tuple(_loss_band(c.name, runs[c.name]) for c in present),
+            reference=1.0 if part.regression else math.log(part.num_classes),
+            reference_label="always the mean" if part.regression else "a uniform guess",
+            caption=f"Mean over seeds{_banded(runs)}. Structure is learnt in few steps; noise has to be memorised.",
+        ),
+        Bars(
+            title=f"Held-out {score} after each kind of training",
+            x_label=score,
+            bars=tuple(
+                bar(
+                    c.name,
+                    _heldout_interval(part, runs[c.name]),
+                    group="labels" if c.inputs == TrueInputs() else "inputs",
+                )
+                for c in present
+            ),
+            reference=_random_class(part),
+            reference_label="always the mean" if part.regression else "a random class",
+            caption="On test examples whose inputs were drawn in the same way, against their true targets. 95 % "
+            "intervals over seeds and examples.",
+        ),
+        _conditions_table(part, present, measured),
+    )
+
+
+def _banded(runs: dict[str, list[Run]]) -> str:
+    return ", with 95 % intervals" if any(len(own) >= FEWEST_RUNS for own in runs.values()) else ""
+
+
+def _loss_band(name: str, runs: list[Run]) -> Series:
+    values = np.stack([run.curves.train_loss for run in runs]).astype(np.float64)
+    kept = np.unique(np.linspace(0, values.shape[1] - 1, NUM_POINTS).astype(int))
+    return band(name, runs[0].curves.step[kept].tolist(), [mean_interval(values[:, epoch]) for epoch in kept])
+
+
+def _heldout_interval(part: Task, runs: list[Run]) -> Interval:
+    own = heldout_qualities(part, runs) + shift(part)
+    interval = crossed_interval(own, groups=part.test.groups, binary=not part.regression)
+    return interval if part.regression else _clipped(interval)
+
+
+def _conditions_table(part: Task, present: list[Condition], measured: Measurements) -> Table:
+    score = score_name(part)
+    return Table(
+        title="All conditions",
+        columns=(
+            Column(name="data"),
+            Column(name="runs", digits=0),
+            Column(name=f"training {score}", digits=3),
+            Column(name=f"held-out {score}", digits=3),
+            Column(name=f"steps to {100 * NEARLY_FITTED:.0f} % fit", digits=0),
+            Column(name="slowdown", digits=1),
+            Column(name="‖weights‖", digits=1),
+        ),
+        rows=tuple(_row(c.name, measured) for c in present),
+        caption="Steps and slowdown against true labels are geometric means; — means that at least one run never got "
+        "there.",
+    )
+
+
+def _row(name: str, measured: Measurements) -> tuple[str | float | int | None, ...]:
     own, true = measured[name], measured[TRUE.name]
-    steps = _geometric_mean([m.steps_to_fit for m in own])
-    reference = _geometric_mean([m.steps_to_fit for m in true])
+    steps = _geometric_mean([m.fits.at for m in own])
+    reference = _geometric_mean([m.fits.at for m in true])
     return (
         name,
         len(own),

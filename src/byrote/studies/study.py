@@ -70,8 +70,23 @@ class Results:
         return nearest(train, test)
 
     def completed(self, specs: tuple[RunSpec, ...]) -> list[Run]:
-        """The completed ones of these, in order."""
-        return [self.runs[spec] for spec in specs if spec in self.runs]
+        """The completed ones of these, in order. A run that gives no finite number on a test example has diverged."""
+        found = [self.runs[spec] for spec in specs if spec in self.runs]
+        return [run for run in found if _is_finite(run)]
+
+    def lost(self, specs: tuple[RunSpec, ...]) -> tuple[str, ...]:
+        """A note on how many of these diverged, if any did."""
+        asked = set(specs)
+        lost = [run for run in (*self.diverged, *self.runs.values()) if run.spec in asked]
+        lost = [run for run in lost if run.status == "diverged" or not _is_finite(run)]
+        if not lost:
+            return ()
+        number = "1 run diverged and is" if len(lost) == 1 else f"{len(lost)} runs diverged and are"
+        return (f"{number} left out. {lost[0].message}".strip(),)
+
+
+def _is_finite(run: Run) -> bool:
+    return bool(np.isfinite(run.trace.test_outputs).all())
 
 
 class AbstractStudy(ABC):
@@ -104,7 +119,7 @@ def sampled(learner: Learner, task: Task, sample: Sample | None) -> Learner:
     """The learner on a sample: more epochs, since each has fewer steps."""
     if sample is None:
         return learner
-    factor = min(MOST_SAMPLE_EPOCHS, len(task.train) / sample.train)
+    factor = min(MOST_SAMPLE_EPOCHS, max(1.0, len(task.train) / sample.train))
     return replace(learner, recipe=replace(learner.recipe, epochs=max(1, round(learner.recipe.epochs * factor))))
 
 
@@ -150,11 +165,19 @@ def quality(part: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:
 
 
 def heldout_quality(task: Task, outputs: Float[np.ndarray, "example output"]) -> Float[np.ndarray, "example"]:
-    """As `quality`, for outputs on test examples; regression errors in units of the test targets' variance."""
+    """As `quality`, for outputs on test examples; regression errors in units of the test targets' variance, or of the
+    training targets' where the test targets do not vary.
+    """
     y = task.test.y
     if task.regression:
-        return -((outputs[:, 0].astype(np.float64) - y) ** 2) / np.var(y)
+        spread = np.var(y) if np.ptp(y) > 0 else np.var(task.train.y)
+        return -((outputs[:, 0].astype(np.float64) - y) ** 2) / spread
     return (outputs.argmax(1) == y).astype(np.float64)
+
+
+def heldout_qualities(task: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:
+    """`heldout_quality` of networks after training; at least one."""
+    return np.stack([heldout_quality(task, run.trace.test_outputs) for run in runs])
 
 
 def chance(part: Task) -> float:
@@ -162,21 +185,20 @@ def chance(part: Task) -> float:
     return 0.0 if part.regression else float(np.bincount(part.train.y).max() / len(part.train.y))
 
 
-def percent(share: float) -> str:
-    """A share in words for a statement: one decimal.
-
-    >>> percent(0.9871)
-    '98.7 %'
-    """
-    return f"{100 * share:.1f} %"
+def shift(task: Task) -> float:
+    """What turns a mean `quality` into a score: 1 for R², nothing for accuracy."""
+    return 1.0 if task.regression else 0.0
 
 
-def p_text(p: float | None) -> str:
-    """A p-value for a statement.
+def score_name(task: Task) -> str:
+    """What a score is called."""
+    return "R²" if task.regression else "accuracy"
 
-    >>> p_text(0.0312), p_text(0.0001)
-    ('p = 0.03', 'p < 0.001')
-    """
-    if p is None or not np.isfinite(p):
-        return "no test possible"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.01 else f"p = {p:.3f}"
+
+def describe_sample(task: Task, sample: Sample, *, test: bool = False) -> str:
+    """What was looked at instead of the whole task, in words."""
+    kind = "random" if task.regression else "stratified"
+    train = f"{min(sample.train, len(task.train)):,} of {len(task.train):,} training"
+    if not test or sample.test >= len(task.test):
+        return f"a {kind} sample of {train} examples"
+    return f"a {kind} sample of {train} and {sample.test:,} of {len(task.test):,} test examples"

@@ -1,0 +1,229 @@
+"""What every study promises, whatever was finished in time."""
+
+import itertools
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from byrote.data import Task
+from byrote.records import Sample, Section, dumps, encode, loads
+from byrote.report import write_report
+from byrote.studies import STUDIES, AbstractStudy, Lookup, Memorisation, Outcome, RandomData, StudyBudget
+from cheap_runs import LEARNER, fake_fit, fake_run, summarise, task_of
+from sample_record import every_kind_record
+
+CLAIMS = {
+    "random-data": {
+        "random-labels-are-fitted",
+        "random-labels-test-at-chance",
+        "true-labels-fit-faster",
+        "random-inputs-start-faster",
+        "test-error-rises-with-corruption",
+        "no-leak",
+    },
+    "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
+    "memorisation": {"never-fitted-share"},
+}
+COLUMNS = [
+    "id",
+    "target",
+    "memorisation",
+    "memorisation_se",
+    "heldout_correct",
+    "csl",
+    "aum",
+    "forgetting",
+    "el2n",
+    "label_suspicion",
+    "suggested_target",
+    "status",
+]
+TASKS = {
+    "classes": task_of(),
+    "two classes": task_of(num_classes=2),
+    "many classes": task_of(num_classes=12, num_train=60),
+    "numbers": task_of(num_classes=0),
+    "groups": task_of(groups=True),
+    "numbers in groups": task_of(num_classes=0, groups=True),
+    "coarse": task_of(coarse=True, num_features=3),
+    "one feature": task_of(num_features=1),
+    "imbalanced": task_of(num_classes=2, shares=(0.97, 0.03)),
+    "one test example": task_of(num_test=1),
+    "two test examples": task_of(num_test=2, num_classes=2),
+    "five test examples": task_of(num_test=5),
+    "one number to test": task_of(num_test=1, num_classes=0),
+    "two numbers to test": task_of(num_test=2, num_classes=0),
+    "few training examples": task_of(num_train=6, num_classes=2),
+}
+each_study = pytest.mark.parametrize("study", [STUDIES[name]() for name in STUDIES], ids=list(STUDIES))
+each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+OPEN = "inconclusive"
+
+
+def budget_of(*, runs: int = 3, subsets: int = 10, sample: Sample | None = None) -> StudyBudget:
+    return StudyBudget(runs=runs, subsets=subsets, seed=0, sample=sample)
+
+
+def answer(study: AbstractStudy, task: Task, budget: StudyBudget, **how: bool) -> Outcome:
+    plan = study.plan(task, LEARNER, budget)
+    runs = [fake_run(task, spec, **how) for spec in plan.runs]
+    return summarise(study, task, budget, runs=runs, fits=[fake_fit(task, spec) for spec in plan.fits])
+
+
+def check(outcome: Outcome, study: AbstractStudy, task: Task) -> None:
+    section = outcome.section
+    assert section.study == study.name
+    assert {finding.claim for finding in section.findings} == CLAIMS[study.name]
+    assert all(finding.study == study.name for finding in section.findings)
+    assert section.summary
+    json.dumps(encode(section), allow_nan=False)
+    assert loads(Section, dumps(section), source="test") == section
+    for finding in section.findings:
+        numbers = (finding.value, finding.low, finding.high, finding.null, finding.p_value)
+        assert all(number is None or math.isfinite(number) for number in numbers)
+        assert finding.verdict in ("holds", "does not hold", OPEN)
+        assert re.search(r"https?://", finding.paper)
+        check_sentence(finding.statement)
+        if finding.low is not None and finding.high is not None and finding.value is not None:
+            assert finding.low <= finding.value <= finding.high
+        if finding.value is None:
+            assert finding.verdict == OPEN
+    check_sentence(section.summary)
+    for note in section.notes:
+        assert note[0].isupper() or note[0].isdigit() or note.endswith("noted.")
+    if outcome.examples is not None:
+        check_examples(outcome, task)
+
+
+def check_sentence(text: str) -> None:
+    """As a person would have written it."""
+    assert re.match(r"[A-Z0-9]", text), text
+    assert text.endswith("."), text
+    assert not re.search(r"\b(nan|inf|None)\b|  |\d%|[^\w]-\d|\b1 (runs|groups|examples|networks|epochs)\b", text), text
+    assert not re.search(r"\b(\d*[02-9]|\d+1) (run|network|epoch|group)\b", text), text
+
+
+def check_examples(outcome: Outcome, task: Task) -> None:
+    table = outcome.examples
+    assert table is not None
+    assert table.column_names == COLUMNS
+    assert table["id"].to_pylist() == task.train.ids.tolist()
+    for name in COLUMNS[2:10]:
+        values = np.array([value for value in table[name].to_pylist() if value is not None], dtype=float)
+        assert np.isfinite(values).all(), name
+    known = {"learnt", "memorised", "never fitted", "too few runs", "not in the sample"}
+    assert set(table["status"].to_pylist()) <= known
+
+
+@each_study
+@each_task
+@pytest.mark.parametrize("how", [{}, {"constant": True}], ids=["learning", "constant predictions"])
+def test_all_runs_finished(study: AbstractStudy, task: Task, how: dict[str, bool]) -> None:
+    check(answer(study, task, budget_of(), **how), study, task)
+
+
+@each_study
+@each_task
+def test_nothing_finished(study: AbstractStudy, task: Task) -> None:
+    outcome = summarise(study, task, budget_of())
+    check(outcome, study, task)
+    assert {finding.verdict for finding in outcome.section.findings} <= {OPEN, "does not hold"}
+    assert all(f.verdict == OPEN or f.claim == "no-leak" for f in outcome.section.findings)
+    assert outcome.examples is None
+
+
+@each_study
+@each_task
+def test_everything_diverged(study: AbstractStudy, task: Task) -> None:
+    outcome = answer(study, task, budget_of(), diverged=True)
+    check(outcome, study, task)
+    assert all(f.verdict == OPEN or f.claim == "no-leak" for f in outcome.section.findings)
+    assert any("diverged" in note for note in outcome.section.notes)
+
+
+@each_study
+@each_task
+def test_one_run_of_each_kind_decides_nothing(study: AbstractStudy, task: Task) -> None:
+    budget = budget_of(runs=1, subsets=1)
+    plan = study.plan(task, LEARNER, budget)
+    firsts = [next(group) for _, group in itertools.groupby(plan.runs, key=lambda s: (encode(s.inputs), _labels(s)))]
+    seeds = {spec.seed for spec in firsts[:1]}
+    runs = [fake_run(task, spec) for spec in plan.runs if spec.seed in seeds]
+    outcome = summarise(study, task, budget, runs=runs, fits=[fake_fit(task, spec) for spec in plan.fits])
+    check(outcome, study, task)
+    for finding in outcome.section.findings:
+        assert finding.verdict == OPEN or finding.claim == "no-leak", finding
+        assert finding.low is None or finding.claim == "no-leak", finding
+
+
+def _labels(spec: object) -> str:
+    return str(getattr(getattr(spec, "labels", None), "fraction", 0))
+
+
+@each_study
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_subset_of_what_was_planned_can_be_summarised(study: AbstractStudy, data: st.DataObject) -> None:
+    task = TASKS[data.draw(st.sampled_from(sorted(TASKS)))]
+    sample = data.draw(st.sampled_from([None, Sample(train=max(4, len(task.train) // 2), test=2, draw=0)]))
+    budget = budget_of(runs=data.draw(st.integers(1, 3)), subsets=data.draw(st.integers(1, 12)), sample=sample)
+    plan = study.plan(task, LEARNER, budget)
+    fates = data.draw(st.lists(st.sampled_from("xxxcd."), min_size=len(plan.runs), max_size=len(plan.runs)))
+    runs = [
+        fake_run(task, spec, constant=fate == "c", diverged=fate == "d")
+        for spec, fate in zip(plan.runs, fates, strict=True)
+        if fate != "."
+    ]
+    kept = data.draw(st.lists(st.booleans(), min_size=len(plan.fits), max_size=len(plan.fits)))
+    fits = [fake_fit(task, spec) for spec, keep in zip(plan.fits, kept, strict=True) if keep]
+    check(summarise(study, task, budget, runs=runs, fits=fits), study, task)
+
+
+@each_study
+@each_task
+def test_a_plan_is_pure_and_a_longer_one_contains_it(study: AbstractStudy, task: Task) -> None:
+    small = study.plan(task, LEARNER, budget_of(runs=2, subsets=5))
+    assert small == study.plan(task, LEARNER, budget_of(runs=2, subsets=5))
+    large = study.plan(task, LEARNER, budget_of(runs=12, subsets=25))
+    assert set(small.runs) <= set(large.runs)
+    assert set(small.fits) <= set(large.fits)
+    for plan in (small, large):
+        assert len(set(plan.runs)) == len(plan.runs)
+        assert len(set(plan.fits)) == len(plan.fits)
+        assert {spec.task for spec in (*plan.runs, *plan.fits)} <= {task.fingerprint}
+
+
+@each_study
+def test_a_summary_is_pure(study: AbstractStudy) -> None:
+    first, second = (answer(study, TASKS["classes"], budget_of()).section for _ in range(2))
+    assert first == second
+
+
+@each_study
+def test_the_seed_changes_every_run(study: AbstractStudy) -> None:
+    one, other = (set(study.plan(TASKS["classes"], LEARNER, replace(budget_of(), seed=seed)).runs) for seed in (0, 1))
+    assert not one & other
+
+
+def test_studies_share_runs() -> None:
+    task, budget = TASKS["classes"], budget_of(runs=3, subsets=7)
+    lookup, memorisation = (set(s.plan(task, LEARNER, budget).runs) for s in (Lookup(), Memorisation()))
+    assert len(memorisation) == 7
+    assert memorisation < lookup
+    unstretched = set(RandomData(stretch=1).plan(task, LEARNER, budget).runs)
+    assert len(unstretched & lookup) == 3
+
+
+@each_task
+def test_figures_can_be_drawn(task: Task, tmp_path: Path) -> None:
+    """The report refuses shares that do not add up, and numbers that are none."""
+    sections = tuple(answer(STUDIES[name](), task, budget_of()).section for name in STUDIES)
+    record = replace(every_kind_record(), sections=sections)
+    assert write_report(record, path=tmp_path / "report.html").exists()
