@@ -3,7 +3,7 @@
 import html
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -156,7 +156,7 @@ def audit(
         learner=learner or default_learner(task),
         studies=_studies(studies),
         seed=seed,
-        cost=lambda specs: sum(executor.predicted_seconds(spec) for spec in executor.missing_runs(specs)),
+        cost=_cost_of_training(executor),
     )
     if out is not None:
         claim_folder(Path(out), about={"task": task.name, "fingerprint": task.fingerprint})
@@ -186,6 +186,19 @@ def _studies(studies: Sequence[str | AbstractStudy]) -> tuple[AbstractStudy, ...
     if not chosen or len(set(names)) < len(names):
         raise ValueError(f"Expected one or more different studies, got {names}. There are: {', '.join(STUDIES)}.")
     return chosen
+
+
+def _cost_of_training(executor: LocalExecutor) -> Callable[[Sequence[RunSpec]], float]:
+    """Predicted seconds of what is not stored yet. Each spec is looked up once, however often a planner asks."""
+    known: dict[RunSpec, float] = {}
+
+    def cost(specs: Sequence[RunSpec]) -> float:
+        new = [spec for spec in specs if spec not in known]
+        missing = set(executor.missing_runs(new))
+        known.update({spec: executor.predicted_seconds(spec) if spec in missing else 0.0 for spec in new})
+        return sum(known[spec] for spec in dict.fromkeys(specs))
+
+    return cost
 
 
 def _deadline(planner: Planner, *, budget: str | float | None, began: float) -> Deadline:

@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +131,22 @@ def read_examples(folder: Path) -> pa.Table | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under another name, then rename."""
-    temporary = _temporary(path)
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a file whole or not at all."""
+    with _whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    temporary = _temporary(path)
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with _whole(path) as temporary:
+        pq.write_table(table, temporary)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Another name to write under, renamed when all is written and gone when it is not."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -7,7 +7,18 @@ from contextlib import contextmanager, redirect_stdout
 from typing import final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+from typing_extensions import override
 
 from byrote import execution
 
@@ -38,14 +49,23 @@ def _columns(console: Console) -> Progress:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f} %"),
+        TaskProgressColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         console=console,
         transient=True,
         expand=True,
     )
+
+
+@final
+class _TimeLeft(ProgressColumn):
+    """`0:12 left`, when that can be said."""
+
+    @override
+    def render(self, task: Task) -> Text:
+        seconds = task.time_remaining
+        return Text("" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02} left", style="cyan")
 
 
 def _stage(progress: execution.Progress) -> str:
@@ -55,18 +75,19 @@ def _stage(progress: execution.Progress) -> str:
 
 @final
 class _Bar:
-    """Progress on a terminal: one bar a stage, gone when all is done."""
+    """Progress on a terminal: one bar a stage, gone when all is done. Of a stage in one step no share is shown."""
 
     def __init__(self, bar: Progress, first: str) -> None:
         self._bar, self._stage = bar, ""
         self._task = bar.add_task(first, total=None)
 
     def __call__(self, progress: execution.Progress) -> None:
+        total = None if progress.total == 1 and not progress.done else progress.total
         if _stage(progress) != self._stage:
             self._stage = _stage(progress)
             self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(progress.stage, total=progress.total)
-        self._bar.update(self._task, description=progress.stage, completed=progress.done, total=progress.total)
+            self._task = self._bar.add_task(progress.stage, total=total)
+        self._bar.update(self._task, description=progress.stage, completed=progress.done, total=total)
 
 
 @final
