@@ -62,9 +62,16 @@ def sound_alarm(part: Task, outputs: Sequence[Float[np.ndarray, "test_example ou
 
 
 def draws_for_alarm(task: Task) -> int:
-    """Random-label runs without which the alarm's p-value could not fall below its level."""
+    """Random-label runs without which the alarm's p-value could not fall below its level, and some to spare: of two
+    classes, a run that is right in exactly half of its answers is right in as many when they are exchanged.
+
+    >>> from byrote.data import Examples
+    >>> draws_for_alarm(Task(train=Examples([[0.0], [1.0]], ["no", "yes"]), test=Examples([[2.0]], ["yes"])))
+    10
+    """
     permutations = 2 if task.regression else math.factorial(min(task.num_classes, 10))
-    return math.ceil(math.log(1 / ALARM_LEVEL) / math.log(permutations)) + 1
+    spare = 3 if task.num_classes == 2 else 1
+    return math.ceil(math.log(1 / ALARM_LEVEL) / math.log(permutations)) + spare
 
 
 def _interval(test: PermutationTest, *, num_runs: int) -> Interval:

@@ -61,7 +61,7 @@ def times(interval: Interval) -> str:
     >>> times(Interval(value=10.22, low=8.0, high=13.1, se=1.2, count=5))
     '10.2 (8.0 to 13.1) times'
     """
-    decimals = 0 if interval.value >= 100 else 1 if interval.value >= 3 else 2
+    decimals = 0 if interval.value >= 99.95 else 1 if interval.value >= 2.995 else 2
     return f"{interval.value:,.{decimals}f}{_ends(interval, scale=1, decimals=decimals)} times"
 
 
