@@ -1,0 +1,106 @@
+"""Laws of planning, by a cost that is known: a budget is kept, more time gives no fewer networks, nothing is random."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from byrote.auditing import default_learner
+from byrote.auditing.planner import FEWEST, GENEROUS, USUAL, Amount, Planner
+from byrote.data import Examples, Task
+from byrote.records import RunSpec
+from byrote.studies import STUDIES, StudyBudget
+
+VISIT = 1e-6
+"""Seconds of training on one example once, in this make-believe."""
+TASKS = {
+    number: Task(
+        train=Examples(np.zeros((number, 1)), np.arange(number) % 10), test=Examples(np.zeros((500, 1)), [0, 1] * 250)
+    )
+    for number in (300, 6000, 60_000)
+}
+sizes = pytest.mark.parametrize("size", TASKS)
+chosen = st.lists(st.sampled_from(sorted(STUDIES)), min_size=1, unique=True)
+
+
+def planner(size: int, studies: Sequence[str] = tuple(STUDIES)) -> Planner:
+    def cost(specs: Sequence[RunSpec]) -> float:
+        examples = [TASKS[size].train.x.shape[0] if spec.sample is None else spec.sample.train for spec in specs]
+        return sum(VISIT * n * spec.learner.recipe.epochs for n, spec in zip(examples, specs, strict=True))
+
+    task = TASKS[size]
+    return Planner(
+        task=task,
+        learner=default_learner(task),
+        studies=tuple(STUDIES[name]() for name in studies),
+        seed=0,
+        cost=cost,
+    )
+
+
+def union(plan: Planner, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
+    plans = [study.plan(plan.task, plan.learner, budgets[study.name]) for study in plan.studies]
+    return list(dict.fromkeys(spec for made in plans for spec in made.runs))
+
+
+def amount(budget: StudyBudget, size: int) -> tuple[int, int, int]:
+    """How much is looked at, then how often: what more time may only make more of."""
+    return (size if budget.sample is None else budget.sample.train, budget.subsets, budget.runs)
+
+
+@sizes
+@given(studies=chosen, times=st.floats(2, 100), most=st.sampled_from([USUAL, GENEROUS]))
+@settings(max_examples=8, deadline=None)
+def test_a_budget_is_kept(size: int, studies: list[str], times: float, most: Amount) -> None:
+    """From twice the least on; below that each study has its fewest, though its own share does not pay for them."""
+    plan = planner(size, studies)
+    seconds = plan.least() * times
+    budgets = plan.within(seconds, most)
+    assert plan.cost(union(plan, budgets)) <= seconds * (1 + 1e-9)
+    for study in plan.studies:
+        runs, subsets = budgets[study.name].runs, budgets[study.name].subsets
+        assert not study.uses_runs or FEWEST.runs <= runs <= most.runs
+        assert not study.uses_subsets or FEWEST.subsets <= subsets <= most.subsets
+
+
+@sizes
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_more_time_gives_a_larger_sample_or_else_no_fewer_networks(size: int, name: str) -> None:
+    plan = planner(size, [name])
+    amounts = [
+        amount(plan.within(plan.least() * times, GENEROUS)[name], size) for times in (1, 1.5, 2, 3, 5, 10, 30, 100)
+    ]
+    assert amounts == sorted(amounts)
+    assert amounts[0] < amounts[-1]
+
+
+@sizes
+def test_enough_time_gives_the_most_and_no_more(size: int) -> None:
+    plan = planner(size)
+    budgets = plan.within(1e9, USUAL)
+    for study in plan.studies:
+        assert budgets[study.name].runs == (USUAL.runs if study.uses_runs else 0)
+        assert budgets[study.name].subsets == (USUAL.subsets if study.uses_subsets else 0)
+
+
+@sizes
+def test_the_least_is_what_the_fewest_networks_cost(size: int) -> None:
+    """At the least, the union that is trained costs no more than half as much again, and at twice it, it fits."""
+    plan = planner(size)
+    assert plan.cost(union(plan, plan.within(plan.least(), GENEROUS))) <= 1.5 * plan.least()
+
+
+@sizes
+def test_plans_are_the_same_twice_and_studies_that_share_networks_look_at_the_same_sample(size: int) -> None:
+    plan = planner(size)
+    budgets = plan.within(10 * plan.least(), GENEROUS)
+    assert budgets == plan.within(10 * plan.least(), GENEROUS)
+    assert budgets["lookup"].sample == budgets["memorisation"].sample
+    assert budgets["lookup"].subsets == budgets["memorisation"].subsets
+
+
+def test_a_number_of_runs_is_what_every_study_gets_on_the_whole_task() -> None:
+    plan = planner(60_000)
+    assert plan.fixed(7) == {name: StudyBudget(runs=7, subsets=7, seed=0) for name in STUDIES}
