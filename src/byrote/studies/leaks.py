@@ -166,7 +166,7 @@ def _num_split_groups(task: Task) -> int:
 
 
 def _evidence(task: Task, leaks: Leaks, alarm: Alarm | None, *, num_twins: int) -> Evidence:
-    proofs, doubts = list[str](), list[str]()
+    proofs, doubts, random = list[str](), list[str](), _random_targets(task)
     if num_twins > LARGEST_HARMLESS_SHARE * len(task.test):
         sure = num_twins >= FEWEST_DUPLICATES and not (leaks.ambiguous and leaks.num_near < FEWEST_DUPLICATES)
         (proofs if sure else doubts).append(_describe_twins(task, leaks, ambiguous=leaks.ambiguous and not sure))
@@ -176,20 +176,24 @@ def _evidence(task: Task, leaks: Leaks, alarm: Alarm | None, *, num_twins: int) 
         number = counted(leaks.num_groups, one="group has", many="groups have")
         proofs.append(f"{number} examples in both the training and the test set")
     if alarm is None:
-        doubts.append("no run on random labels was finished, so the alarm could not ring")
+        doubts.append(f"no run on {random} was finished, so the alarm could not ring")
     elif alarm.rings:
         proofs.append(
-            f"networks trained on random labels do better than chance on held-out examples "
-            f"({p_text(alarm.test.p_value)}), so true labels reach them in some other way"
+            f"networks trained on {random} do better than chance on held-out examples "
+            f"({p_text(alarm.test.p_value)}), so the true ones reach them in some other way"
         )
     elif alarm.least_p >= ALARM_LEVEL:
         runs = counted(alarm.num_runs, one="run", many="runs")
         examples = counted(len(task.test), one="test example", many="test examples")
         doubts.append(
-            f"with {runs} on random labels and {examples} the alarm could not have rung (p could not fall below "
+            f"with {runs} on {random} and {examples} the alarm could not have rung (p could not fall below "
             f"{alarm.least_p:.2g})"
         )
     return Evidence(tuple(proofs), tuple(doubts))
+
+
+def _random_targets(task: Task) -> str:
+    return "random targets" if task.regression else "random labels"
 
 
 def _describe_twins(task: Task, leaks: Leaks, *, ambiguous: bool) -> str:
@@ -233,6 +237,6 @@ def _statement(task: Task, leaks: Leaks, alarm: Alarm | None, evidence: Evidence
     groups = [] if task.train.groups is None or task.test.groups is None else ["no group is on both sides of the split"]
     p = "" if alarm is None else f" ({p_text(alarm.test.p_value)})"
     return (
-        f"Nothing leaks: trained on random labels the network does no better than chance{p}, "
+        f"Nothing leaks: trained on {_random_targets(task)} the network does no better than chance{p}, "
         f"{listed([duplicates, *groups, 'no column gives the target away'])}."
     )

@@ -231,8 +231,8 @@ def _never_fitted(status: Sequence[str], *, num_runs: int) -> Finding:
     examples = counted(known, one="training example", many="training examples")
     return claim(
         "never-fitted-share",
-        f"{count:,} of {examples} ({percent(count / known)}) {'is' if count == 1 else 'are'} never or seldom fitted: "
-        "most networks that were trained on such an example get it wrong."
+        f"{count:,} of {examples} ({percent(count / known)}) {'is' if count == 1 else 'are'} never or seldom fitted, "
+        "that is, missed by most networks that were trained on them."
         if known
         else "No training example has been both trained on and left out, so what is never fitted cannot be said.",
         study=Memorisation.name,
