@@ -72,12 +72,13 @@ def spec(
 
 
 def population(task: Task, model: Any, **changed: Any) -> list[RunSpec]:
-    """Five runs that share batches, with other seeds, labels and subsets."""
+    """Five runs that can be trained together, with other seeds, orders, labels and subsets."""
     return [
         spec(
             task,
             model,
             seed=index,
+            order=index // 2,
             labels=(TrueLabels(), CORRUPTED)[index % 2],
             subset=BalancedSubset(fraction=0.7, draw=3, index=index),
             **changed,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from byrote.baselines import fit_baseline
 from byrote.core import ModelError, StoreError
@@ -69,9 +70,7 @@ def test_it_trains_everything_that_is_asked_for_as_the_engine_does(task: Task) -
     store, specs = MemoryStore(), mixed(task)
     assert executor(task, store).train(specs)
     for one in specs:
-        data = training_data(
-            task, inputs=one.inputs, sample=one.sample, device=CPU, dtype=data_of(task, one).train_x.dtype
-        )
+        data = training_data(task, inputs=one.inputs, sample=one.sample, device=CPU, dtype=torch.float64)
         path = ALONE._replace(modes_differ=one.learner.model.name.endswith("Dropping"))
         assert_same(train([one], data, path=path)[0], store.read_run(one))
 
@@ -145,7 +144,7 @@ def test_prediction_is_above_zero_and_grows_with_epochs() -> None:
 
 
 def test_an_interruption_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Path) -> None:
-    groups = [replace(one, order=order) for order in range(4) for one in many(CLASSES, 2)]
+    groups = [replace(one, inputs=ShuffledInputs(draw=draw)) for draw in range(4) for one in many(CLASSES, 2)]
     heard = 0
 
     def interrupt(progress: Progress) -> None:
@@ -290,7 +289,7 @@ def test_everything_in_time_is_everything(world: MakeWorld) -> None:
 
 def test_shards_follow_importance_and_are_of_a_size(world: MakeWorld) -> None:
     made = world(predicted=1.0, actual=lambda one: 1.0)
-    early, late = many(CLASSES, 9, order=1), many(CLASSES, 2, order=2)
+    early, late = many(CLASSES, 9), [replace(one, inputs=GaussianInputs()) for one in many(CLASSES, 2)]
     assert executor(CLASSES).train([*early[:3], *late, *early[3:]])
     assert made.shards == [early[:3], late, early[3:6], early[6:]]
     for shard in made.shards:

@@ -169,6 +169,14 @@ def test_a_cnn_says_which_inputs_it_needs(task: Task) -> None:
         build(cnn(), task=task, seed=0)
 
 
+@pytest.mark.parametrize("size", [4, 5, 7, 8])
+@pytest.mark.parametrize("width", [2, 3, 4, 16])
+def test_a_cnn_tells_examples_apart_however_small_it_is(width: int, size: int) -> None:
+    task = classes(shape=(1, size, size))
+    outputs = build(cnn(width=width), task=task, seed=0, dtype=torch.float64)(torch.as_tensor(task.train.x))
+    assert outputs.std(0).min() > 1e-3
+
+
 # --- the user's own --------------------------------------------------------------------------------------------------
 
 

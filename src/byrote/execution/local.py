@@ -208,7 +208,7 @@ class LocalExecutor:
             )
 
     def _shards(self, specs: Sequence[RunSpec]) -> list[_Shard]:
-        """Runs that share batches, as many as are stacked at once; shards in the order of their runs' importance."""
+        """Runs that train together, as many as are stacked at once; shards in the order of their runs' importance."""
         groups: dict[RunSpec, list[tuple[int, RunSpec]]] = {}
         for position, spec in enumerate(specs):
             groups.setdefault(batchmates(spec), []).append((position, spec))
@@ -274,8 +274,8 @@ class LocalExecutor:
 
 
 def _alike(spec: RunSpec) -> RunSpec:
-    """What decides how fast a run is and how it may be trained: inputs and order of batches do not."""
-    return replace(batchmates(spec), inputs=TrueInputs(), order=0)
+    """What decides how fast a run is and how it may be trained: the inputs do not."""
+    return replace(batchmates(spec), inputs=TrueInputs())
 
 
 @final

@@ -147,7 +147,8 @@ def _build_cnn(shape: Shape, *, width: int) -> nn.Module:
 
 
 def _convolution(channels_in: int, channels_out: int) -> list[nn.Module]:
-    groups = next(groups for groups in (4, 2, 1) if channels_out % groups == 0)
+    # Four channels a group: alone in a map of one pixel, a channel would be normalised to nothing.
+    groups = next((groups for groups in (4, 2) if channels_out % (4 * groups) == 0), 1)
     return [
         nn.Conv2d(channels_in, channels_out, 3, padding=1),
         nn.MaxPool2d(2),

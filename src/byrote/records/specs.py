@@ -131,7 +131,7 @@ class Sample:
 class RunSpec:
     """One training, complete. Frozen and hashable; the hash of its canonical JSON is the run's key.
 
-    Runs that differ only in seed, labels and subset index see the same batches and are trained together.
+    Runs that differ only in seed, order, labels and subset index are trained together.
     """
 
     task: str
@@ -140,7 +140,9 @@ class RunSpec:
     seed: int
     """Initialisation, and what a model draws while it trains."""
     order: int
-    """The order of batches. Runs with one order can share batches."""
+    """The order of batches. Runs with one order end up alike: what varies over runs of one order is less than what
+    varies over trainings, so an interval wants an order for every run.
+    """
     labels: Labels = field(default_factory=TrueLabels)
     inputs: Inputs = field(default_factory=TrueInputs)
     subset: Subset = field(default_factory=AllExamples)

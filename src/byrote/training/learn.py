@@ -12,7 +12,7 @@ from byrote.training.optimise import OptimiserState, update
 
 def learn(
     networks: AbstractNetworks,
-    x: Float[Tensor, "batch ..."],
+    x: Float[Tensor, "run batch ..."],
     *,
     targets: Shaped[Tensor, "run batch"],
     included: Bool[Tensor, "run batch"],
@@ -22,7 +22,7 @@ def learn(
     lr: float,
     step: int,
 ) -> Float[Tensor, "run batch output"]:
-    """Take one step, counted from 0, on a batch that all networks share.
+    """Take one step, counted from 0, each network on its own batch.
 
     Returns:
         What the networks said before the step, in evaluation mode.

@@ -25,7 +25,7 @@ class TrainingOutputs(NamedTuple):
 
 
 class AbstractNetworks(ABC):
-    """R networks that take the same batch."""
+    """R networks of one architecture."""
 
     @property
     @abstractmethod
@@ -38,13 +38,13 @@ class AbstractNetworks(ABC):
 
     @abstractmethod
     def logits(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "run batch output"]:
-        """Outputs in evaluation mode."""
+        """Outputs in evaluation mode, of all networks on the same inputs."""
 
     @abstractmethod
     def training_logits(
-        self, x: Float[Tensor, "batch ..."], *, included: Bool[Tensor, "run batch"], step: int
+        self, x: Float[Tensor, "run batch ..."], *, included: Bool[Tensor, "run batch"], step: int
     ) -> TrainingOutputs:
-        """Outputs to learn from and outputs to record, at a step counted from 0."""
+        """Outputs to learn from and outputs to record, of each network on its own batch, at a step counted from 0."""
 
 
 @final
@@ -53,6 +53,7 @@ class StackedNetworks(AbstractNetworks):
 
     def __init__(self, modules: Sequence[nn.Module], *, device: torch.device) -> None:
         """Copy and stack the modules' weights; the first module becomes the skeleton and belongs to the stack."""
+        self._num_runs = len(modules)
         self._skeleton = modules[0].eval().to(device)
         parameters = [dict(module.named_parameters()) for module in modules]
         self._weights = {
@@ -74,19 +75,19 @@ class StackedNetworks(AbstractNetworks):
 
     @override
     def logits(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "run batch output"]:
-        state = {**self._weights, **self._buffers}
-        num_runs = len(next(iter(state.values())))
-        # A batch axis for x, though every run sees the same: linear layers then go straight to one batched product.
-        with _blaming_the_model(x, mode="evaluation"):
-            outputs = vmap(self._one, randomness="error")(state, x.expand(num_runs, *x.shape))
-        return outputs.reshape(num_runs, len(x), -1)
+        return self._outputs(x.expand(self._num_runs, *x.shape))
 
     @override
     def training_logits(
-        self, x: Float[Tensor, "batch ..."], *, included: Bool[Tensor, "run batch"], step: int
+        self, x: Float[Tensor, "run batch ..."], *, included: Bool[Tensor, "run batch"], step: int
     ) -> TrainingOutputs:
-        outputs = self.logits(x)
+        outputs = self._outputs(x)
         return TrainingOutputs(outputs, outputs.detach())
+
+    def _outputs(self, x: Float[Tensor, "run batch ..."]) -> Float[Tensor, "run batch output"]:
+        with _blaming_the_model(x[0], mode="evaluation"):
+            outputs = vmap(self._one, randomness="error")({**self._weights, **self._buffers}, x)
+        return outputs.reshape(*x.shape[:2], -1)
 
     def _one(self, state: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(self._skeleton, state, (x,))
@@ -105,8 +106,9 @@ class SingleNetwork(AbstractNetworks):
         self, module: nn.Module, *, device: torch.device, modes_differ: bool, seed: int, channels_last: bool = False
     ) -> None:
         """Take over a module; nobody else may use it."""
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._module = module.to(device, memory_format=self._format).eval()
+        self._module = module.to(device).eval()
+        if channels_last:
+            self._module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._device = device
         self._modes_differ = modes_differ
         self._least = 2 if any(isinstance(layer, _BatchNorm) for layer in module.modules()) else 1
@@ -129,18 +131,19 @@ class SingleNetwork(AbstractNetworks):
 
     @override
     def training_logits(
-        self, x: Float[Tensor, "batch ..."], *, included: Bool[Tensor, "run batch"], step: int
+        self, x: Float[Tensor, "run batch ..."], *, included: Bool[Tensor, "run batch"], step: int
     ) -> TrainingOutputs:
+        own = x[0]
         if not self._modes_differ:
-            outputs = self.logits(x)
+            outputs = self.logits(own)
             return TrainingOutputs(outputs, outputs.detach())
         with torch.no_grad():
-            recorded = self.logits(x)
+            recorded = self.logits(own)
         chosen = included[0].nonzero()[:, 0]
         if len(chosen) < self._least:
-            return TrainingOutputs(self.logits(x), recorded)
+            return TrainingOutputs(self.logits(own), recorded)
         with seeded(derive(self._seed, "step", step), self._device), _training(self._module):
-            learnt = self._call(x[chosen]).reshape(len(chosen), -1)
+            learnt = self._call(own[chosen]).reshape(len(chosen), -1)
         return TrainingOutputs(torch.zeros_like(recorded[0]).index_copy(0, chosen, learnt)[None], recorded)
 
     def _call(self, x: Tensor) -> Tensor:

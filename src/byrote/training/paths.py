@@ -50,7 +50,7 @@ def choose_path(data: TrainingData, spec: RunSpec, *, num_runs: int) -> Path:
 
     Args:
         data: what the runs read.
-        spec: one of the runs; the others differ from it in seed, labels and subset index.
+        spec: one of the runs; the others differ from it in seed, order, labels and subset index.
         num_runs: how many there will be.
 
     Raises:
@@ -128,6 +128,7 @@ def _seconds(path: Path, make: Callable[[int], nn.Module], data: TrainingData, s
     networks = networks_of(path, modules, device=data.train_x.device, seed=0)
     drawn = run_targets([spec], data)
     targets, included = (part[:, :batch].expand(path.num_stacked, -1) for part in drawn)
+    order = torch.arange(batch, device=data.train_x.device).expand(path.num_stacked, -1)
     optimiser = spec.learner.recipe.optimiser
     state = start(optimiser, networks.parameters)
     times: list[float] = []
@@ -137,7 +138,7 @@ def _seconds(path: Path, make: Callable[[int], nn.Module], data: TrainingData, s
             try:
                 learn(
                     networks,
-                    data.train_x[:batch],
+                    data.train_x[order],
                     targets=targets,
                     included=included,
                     regression=bool(data.task.regression),

@@ -1,4 +1,4 @@
-"""Runs that can share batches, and the tensors they share."""
+"""Runs that can be trained together, and the tensors they share."""
 
 import math
 from collections.abc import Sequence
@@ -102,13 +102,13 @@ def run_targets(specs: Sequence[RunSpec], data: TrainingData) -> RunTargets:
 
 
 def batchmates(spec: RunSpec) -> RunSpec:
-    """What runs must have in common to share batches: everything but seed, labels and subset index."""
+    """What runs must have in common to be trained together: everything but seed, order, labels and subset index."""
     subset = replace(spec.subset, index=0) if isinstance(spec.subset, BalancedSubset) else spec.subset
-    return replace(spec, seed=0, labels=TrueLabels(), subset=subset)
+    return replace(spec, seed=0, order=0, labels=TrueLabels(), subset=subset)
 
 
 def batch_size(spec: RunSpec, *, num_examples: int) -> int:
-    """Examples in a shared batch: as many as make the recipe's batch size of examples trained on.
+    """Examples in a batch, left-out ones among them: as many as make the recipe's batch size of examples trained on.
 
     A run on 70 % of the examples takes as many steps an epoch, on about as many examples each, as it would alone.
     """
@@ -121,6 +121,12 @@ def steps_per_epoch(spec: RunSpec, *, num_examples: int) -> int:
     return math.ceil(num_examples / batch_size(spec, num_examples=num_examples))
 
 
-def epoch_order(spec: RunSpec, *, epoch: int, num_examples: int) -> Int[np.ndarray, "example"]:
+def epoch_order(order: int, *, epoch: int, num_examples: int) -> Int[np.ndarray, "example"]:
     """The order in which an epoch, counted from 0, visits the examples."""
-    return np.random.default_rng(derive(spec.order, "order", epoch)).permutation(num_examples)
+    return np.random.default_rng(derive(order, "order", epoch)).permutation(num_examples)
+
+
+def epoch_orders(specs: Sequence[RunSpec], *, epoch: int, num_examples: int) -> Int[np.ndarray, "run example"]:
+    """As `epoch_order`, for every run."""
+    drawn = {order: epoch_order(order, epoch=epoch, num_examples=num_examples) for order in {s.order for s in specs}}
+    return np.stack([drawn[spec.order] for spec in specs])

@@ -60,16 +60,18 @@ class Recording:
         """Keep what the networks said of a batch before they learnt from it, in the order of the visit."""
         self._visits[:, begin : begin + recorded.shape[1]] = recorded
 
-    def end_epoch(self, networks: AbstractNetworks, *, epoch: int, order: Int[Tensor, "example"], step: int) -> None:
+    def end_epoch(
+        self, networks: AbstractNetworks, *, epoch: int, order: Int[Tensor, "run example"], step: int
+    ) -> None:
         """Put the visits back in the examples' own order, evaluate, and add a point to every curve.
 
         Args:
             networks: as they are after the epoch.
             epoch: counted from 0.
-            order: in which the examples were visited.
+            order: in which each run visited the examples.
             step: optimiser steps taken so far.
         """
-        outputs = torch.empty_like(self._visits).index_copy_(1, order, self._visits)
+        outputs = torch.empty_like(self._visits).scatter_(1, order[..., None].expand_as(self._visits), self._visits)
         train = self._judge(outputs, self.targets, self.included)
         self._loss[epoch], self._margin[epoch] = train.losses, train.margins
         if epoch == self._early_epoch:

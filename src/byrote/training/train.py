@@ -17,7 +17,7 @@ from byrote.training.population import (
     TrainingData,
     batch_size,
     batchmates,
-    epoch_order,
+    epoch_orders,
     steps_per_epoch,
 )
 from byrote.training.recording import Recording
@@ -29,14 +29,14 @@ OnEpoch = Callable[[int], None]
 def train(
     specs: Sequence[RunSpec], data: TrainingData, *, path: Path, on_epoch: OnEpoch = lambda runs: None
 ) -> list[Run]:
-    """Train runs that share batches, `path.num_stacked` at a time.
+    """Train runs that are alike, `path.num_stacked` at a time.
 
     An example outside a run's subset is in its batches with weight 0, so the forward pass over it is a held-out
     evaluation. A run does not depend on the runs it is trained with, on their order or on how many are stacked: in
     float64 the numbers are equal to about 1e-10, in float32 rounding sets them apart over hundreds of steps.
 
     Args:
-        specs: runs that differ only in seed, labels and subset index.
+        specs: runs that differ only in seed, order, labels and subset index.
         data: of the specs' task, inputs, sample and dtype, from `training_data`.
         path: how to train them, from `choose_path`.
         on_epoch: told of every epoch.
@@ -46,7 +46,7 @@ def train(
         and does not touch the others.
 
     Raises:
-        ValueError: the specs do not share batches, or the data are not theirs.
+        ValueError: the specs differ in more than that, or the data are not theirs.
         ModelError: the model fails on a batch.
     """
     if not specs:
@@ -60,7 +60,7 @@ def train(
 
 def _check(specs: Sequence[RunSpec], data: TrainingData, path: Path) -> None:
     if len({batchmates(spec) for spec in specs}) > 1:
-        raise ValueError("Expected runs that differ only in seed, labels and subset index.")
+        raise ValueError("Expected runs that differ only in seed, order, labels and subset index.")
     spec = specs[0]
     wanted = (spec.inputs, spec.sample, DTYPES[spec.learner.recipe.dtype])
     got = (data.inputs, data.sample, data.train_x.dtype)
@@ -80,13 +80,13 @@ def _train_together(specs: Sequence[RunSpec], data: TrainingData, *, path: Path,
     rate = partial(learning_rate, recipe, steps_per_epoch=steps_per_epoch(specs[0], num_examples=num_examples))
     step = 0
     for epoch in range(recipe.epochs):
-        order = torch.as_tensor(epoch_order(specs[0], epoch=epoch, num_examples=num_examples)).to(data.train_x.device)
-        targets, included = recording.targets[:, order], recording.included[:, order]
+        order = torch.as_tensor(epoch_orders(specs, epoch=epoch, num_examples=num_examples)).to(data.train_x.device)
+        targets, included = recording.targets.gather(1, order), recording.included.gather(1, order)
         for begin in range(0, num_examples, batch):
             here = slice(begin, begin + batch)
             recorded = learn(
                 networks,
-                data.train_x[order[here]],
+                data.train_x[order[:, here]],
                 targets=targets[:, here],
                 included=included[:, here],
                 regression=recording.regression,
