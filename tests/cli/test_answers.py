@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from byrote.cli import gates
 from careless import TINY, Command, write_arrays, write_module, write_table
 
 KEYS = [
@@ -74,6 +75,7 @@ def test_json_is_all_there_is_on_standard_output(process: Command) -> None:
     found = json.loads(answer.stdout)
     assert [list(finding) for finding in found] == [KEYS] * len(found)
     assert {study: {f["claim"] for f in found if f["study"] == study} for study in CLAIMS} == CLAIMS
+    assert all(set(claims) <= CLAIMS[study] for study, claims in gates.CLAIMS.items())
     assert "a greeting from the module" in answer.stderr
     assert "training" in answer.stderr
     assert "\x1b" not in answer.stderr
@@ -130,7 +132,9 @@ def test_a_claim_that_does_not_hold_fails_its_gate_alone(byrote: Command) -> Non
 
 def test_a_budget_decides_how_many_networks_there_are(process: Command) -> None:
     write_table(Path("animals.csv"))
-    answer = process("study", "memorisation", "animals.csv", "--budget", "8s", "--epochs", "2", "--width", "8", "--json")
+    answer = process(
+        "study", "memorisation", "animals.csv", "--budget", "8s", "--epochs", "2", "--width", "8", "--json"
+    )
     assert answer.status == 0, answer.stderr
     assert answer.findings[0]["num_runs"] >= 4
 

@@ -114,12 +114,16 @@ def test_the_folder_of_a_task_is_named_after_it(byrote: Command) -> None:
     assert Path("runs/a-b/memorisation/report.html").exists()
 
 
-def test_a_stop_before_anything_is_finished_writes_no_report(byrote: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalExecutor, "train", stop)
-    answer = byrote(*STUDY)
+@pytest.mark.parametrize("stage", ["fit", "train"])
+def test_a_stop_before_a_network_is_finished_writes_no_report(
+    byrote: Command, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(LocalExecutor, stage, stop)
+    answer = byrote("audit", *STUDY[2:])
     assert (answer.status, answer.stdout) == (130, "")
-    assert "0 of 2 networks are there. Run the same command again" in answer.stderr
-    assert not PLACE.exists()
+    assert "Stopped: 0 of" in answer.stderr
+    assert "networks are there. Run the same command again" in answer.stderr
+    assert sorted(path.name for path in Path("out").iterdir() if path.name != "fits") == ["byrote.json"]
 
 
 def test_a_stop_does_not_replace_a_complete_audit(byrote: Command, monkeypatch: pytest.MonkeyPatch) -> None:

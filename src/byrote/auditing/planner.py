@@ -66,41 +66,43 @@ class Planner:
         return {name: least[name] + left * part / sum(wanted.values()) for name, part in wanted.items()}
 
     def within(self, seconds: float, most: Amount) -> dict[str, StudyBudget]:
-        """As many runs as fit into so many seconds, on as much of the task as leaves enough of them."""
-        share = self._shares(seconds)
-        subsets = self._budget(runs=0, subsets=0)
+        """As many runs as fit into so many seconds, on as much of the task as leaves enough of them.
+
+        Studies of networks on subsets share these, so the largest of their shares of the time pays; a study that needs
+        both kinds of network spends half on each.
+        """
+        shares = self._shares(seconds)
         by_subsets = [study for study in self.studies if study.uses_subsets]
+        subsets = self._budget(runs=0, subsets=0)
         if by_subsets:
-            pays = max(by_subsets, key=lambda study: share[study.name])
-            part = share[pays.name] * (0.5 if pays.uses_runs else 1.0)
-            subsets = self._choose(pays, part, "subsets", most.subsets, ENOUGH.subsets, FEWEST.subsets)
+            pays = max(by_subsets, key=lambda study: shares[study.name])
+            part = shares[pays.name] * (0.5 if pays.uses_runs else 1.0)
+            subsets = self._choose(pays, seconds=part, knob="subsets", most=most)
         budgets: dict[str, StudyBudget] = {}
         for study in self.studies:
             budget = subsets if study.uses_subsets else self._budget(runs=0, subsets=0)
             if study.uses_runs:
-                part = share[study.name] * (0.5 if by_subsets == [study] else 1.0)
-                chosen = self._choose(study, part, "runs", most.runs, ENOUGH.runs, FEWEST.runs)
-                budget = replace(
-                    budget, runs=chosen.runs, sample=budget.sample if study.uses_subsets else chosen.sample
-                )
+                part = shares[study.name] * (0.5 if by_subsets == [study] else 1.0)
+                chosen = self._choose(study, seconds=part, knob="runs", most=most)
+                sample = budget.sample if study.uses_subsets else chosen.sample
+                budget = replace(budget, runs=chosen.runs, sample=sample)
             budgets[study.name] = budget
         return budgets
 
-    def _choose(
-        self, study: AbstractStudy, seconds: float, knob: Knob, most: int, enough: int, fewest: int
-    ) -> StudyBudget:
+    def _choose(self, study: AbstractStudy, *, seconds: float, knob: Knob, most: Amount) -> StudyBudget:
         """The largest sample that leaves time for enough runs, and as many runs as fit then."""
+        highest, enough, fewest = (getattr(amount, knob) for amount in (most, ENOUGH, FEWEST))
         sizes = self._sizes(study.largest_task) if knob == "subsets" or not study.uses_subsets else [None]
         budget = self._budget(runs=0, subsets=0)
         for sample in sizes:
             budget = self._budget(runs=0, subsets=0, sample=sample)
-            number = self._most(study, budget, seconds, knob, most)
+            number = self._most(study, budget, seconds=seconds, knob=knob, most=highest)
             budget = replace(budget, **{knob: max(fewest, number)})
-            if number >= min(enough, most):
+            if number >= min(enough, highest):
                 break
         return budget
 
-    def _most(self, study: AbstractStudy, budget: StudyBudget, seconds: float, knob: Knob, most: int) -> int:
+    def _most(self, study: AbstractStudy, budget: StudyBudget, *, seconds: float, knob: Knob, most: int) -> int:
         """The largest number up to `most` that fits, by bisection; 0 when none does."""
         low, high = 0, most
         while low < high:
