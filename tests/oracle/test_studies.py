@@ -217,6 +217,21 @@ def test_at_chance_is_one_of_k_whatever_the_shares_of_the_classes() -> None:
     assert "where chance is 50.0 %" in finding.statement
 
 
+def test_a_leak_too_small_for_the_margin_is_not_called_chance() -> None:
+    """53 of 100 right, in every run on random labels: near a half, and no accident."""
+    task = task_of(num_train=20, num_test=4000, num_classes=2)
+    runs = [fake_run(task, spec) for spec in RandomData().plan(task, LEARNER, BUDGET).runs]
+    right = np.arange(4000) % 100 < 53
+    for run in runs:
+        run.trace.test_outputs[:] = np.eye(2)[np.where(right, task.test.y, 1 - task.test.y)]
+    findings = summarise(RandomData(), task, BUDGET, runs=runs).section.findings
+    chance = finding_of(findings, "random-labels-test-at-chance")
+    assert chance.high is not None
+    assert chance.high < 0.55
+    assert chance.verdict == "does not hold"
+    assert finding_of(findings, "no-leak").verdict == "does not hold"
+
+
 def test_a_majority_that_needs_no_learning_says_nothing_of_speed() -> None:
     task = task_of(num_train=100, num_classes=2, shares=(0.98, 0.02))
     runs = [fake_run(task, spec) for spec in RandomData().plan(task, LEARNER, BUDGET).runs]
