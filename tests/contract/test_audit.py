@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import byrote
 from byrote.auditing import Table, parse_budget
-from byrote.auditing.planner import FEWEST
+from byrote.auditing.planner import FEWEST, Planner
 from byrote.core import BudgetError, ByroteError, UnknownNameError
 from byrote.data import Examples, Task
 from byrote.records import Recipe
@@ -229,3 +229,9 @@ def test_a_stop_is_raised_unless_what_is_there_is_wanted(task: Task, tmp_path: P
     assert not part.record.complete
     assert 0 < part.record.cost.num_runs < part.record.cost.planned_runs
     assert byrote.audit(task, learner=LEARNER, runs=2, out=tmp_path).record.complete
+
+
+def test_a_task_too_large_for_the_usual_time_is_refused_too(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Planner, "least", lambda self: 3600.0)
+    with pytest.raises(BudgetError, match="the smallest audit takes about 3630 s here"):
+        byrote.audit(task, learner=LEARNER)

@@ -210,7 +210,7 @@ def _deadline(planner: Planner, *, budget: str | float | None, began: float) -> 
     seconds = DEFAULT_BUDGET if budget is None else parse_budget(budget)
     finishing = max(FINISHING, FINISHING_SHARE * seconds)
     least = math.ceil(planner.least() + finishing)
-    if least > seconds and budget is not None:
+    if least > seconds:
         raise BudgetError(
             f"A budget of {seconds:g} s is too small: with {planner.learner} the smallest audit takes about "
             f"{least} s here. Give it {least}s or more (--budget), or a smaller learner (--width, --epochs)."
