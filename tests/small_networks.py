@@ -145,7 +145,7 @@ class Normed(nn.Module):
 
 
 class HomemadeNorm(nn.Module):
-    """Batch statistics of the author's own making, in training mode only."""
+    """Batch statistics of the author's own making, in training mode only, behind a head that starts at zero."""
 
     mean: Tensor
 
@@ -153,6 +153,7 @@ class HomemadeNorm(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(task.input_shape[0]))
         self.head = nn.Linear(task.input_shape[0], task.num_outputs)
+        nn.init.zeros_(self.head.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:

@@ -5,16 +5,17 @@ import re
 import textwrap
 
 ELLIPSIS = "…"
+_PERCENT = re.compile(r"(?<=\d) %")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """Drop control characters and those that turn the direction of the text around them.
+    """Drop control characters and those that turn the direction of the text around them; keep a number with its %.
 
-    >>> printable("a\\x00b\\u202ec")
-    'abc'
+    >>> printable("a\\x00b\\u202ec"), printable("98.7 %")
+    ('abc', '98.7\\xa0%')
     """
-    return _UNPRINTABLE.sub("", text)
+    return _PERCENT.sub("\u00a0%", _UNPRINTABLE.sub("", text))
 
 
 def brief(text: str, *, limit: int = 160) -> str:
