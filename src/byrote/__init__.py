@@ -4,7 +4,12 @@ Public names are imported when they are first used, so that the command line ans
 """
 
 import importlib
+import os
 from typing import Any
+
+# Read when torch loads OpenMP. Threads that spin while they wait make small networks a hundred times slower as soon as
+# another process wants a core; threads that sleep do not.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Audit": "byrote.auditing",

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, final
 
 from byrote.data import Task
 from byrote.records import Learner, RunSpec, Sample
-from byrote.studies import AbstractStudy, StudyBudget
+from byrote.studies import MOST_SAMPLE_EPOCHS, AbstractStudy, StudyBudget
 
 Knob = Literal["runs", "subsets"]
 
@@ -27,6 +27,8 @@ FEWEST = Amount(runs=1, subsets=4)
 ENOUGH = Amount(runs=3, subsets=20)
 """Rather a smaller sample than fewer runs than this."""
 SAMPLE_SIZES = (20_000, 10_000, 5000, 2000, 1000, 500)
+WORTHWHILE = 2
+"""A sample has to be at least this many times as fast as the whole task."""
 SHARES = {"memorisation": 0.4, "lookup": 0.25, "random-data": 0.35}
 """Of the time for training. Networks on subsets serve lookup and memorisation alike."""
 
@@ -112,16 +114,18 @@ class Planner:
         return low
 
     def _sizes(self, largest: int | None) -> list[Sample | None]:
-        """The whole task, unless the study says it is too large, then ever smaller samples of it."""
+        """The whole task, unless the study says it is too large, then ever smaller samples of it.
+
+        Runs on a sample take more epochs, so only a much smaller one is worth the loss.
+        """
         number = len(self.task.train)
-        whole: list[Sample | None] = [None] if largest is None or number <= largest else []
-        limit = number if largest is None else min(number, largest + 1)
         samples = [
             Sample(train=size, test=min(len(self.task.test), max(500, size // 2)), draw=self.seed)
             for size in SAMPLE_SIZES
-            if size < limit and size >= 10 * max(1, self.task.num_classes)
+            if size * WORTHWHILE * MOST_SAMPLE_EPOCHS <= number and size >= 10 * max(1, self.task.num_classes)
         ]
-        return [*whole, *samples] or [None]
+        too_large = largest is not None and number > largest and bool(samples)
+        return [*samples] if too_large else [None, *samples]
 
     def _budget(self, *, runs: int, subsets: int, sample: Sample | None = None) -> StudyBudget:
         return StudyBudget(runs=runs, subsets=subsets, seed=self.seed, sample=sample)

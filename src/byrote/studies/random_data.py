@@ -128,7 +128,7 @@ class RandomData(AbstractStudy):
 
     name: ClassVar[str] = "random-data"
     uses_runs: ClassVar[bool] = True
-    largest_task: ClassVar[int | None] = 5000
+    largest_task: ClassVar[int | None] = 20_000
     question: ClassVar[str] = "What if it is trained on random data?"
 
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
