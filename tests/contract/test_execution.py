@@ -287,6 +287,15 @@ def test_everything_in_time_is_everything(world: MakeWorld) -> None:
     assert heard[-1].total == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 1 / 3, 0.7, 1.1, 2.3, 1e-9])
+def test_progress_never_falls_by_a_rounding_error(world: MakeWorld, seconds: float) -> None:
+    world(predicted=seconds, actual=lambda one: 1.0, num_stacked=3)
+    heard: list[Progress] = []
+    specs = [spec(CLASSES, mlp(width=3), seed=seed, epochs=7) for seed in range(12)]
+    assert executor(CLASSES).train(specs, on_progress=heard.append)
+    assert_progress(heard)
+
+
 def test_shards_follow_importance_and_are_of_a_size(world: MakeWorld) -> None:
     made = world(predicted=1.0, actual=lambda one: 1.0)
     early, late = many(CLASSES, 9), [replace(one, inputs=GaussianInputs()) for one in many(CLASSES, 2)]
