@@ -297,9 +297,8 @@ class _ShardProgress:
 
     def __call__(self, num_runs: int) -> None:
         self._epochs += num_runs
-        self._on_progress(
-            Progress("training", self._done + self._cost * (self._epochs / self._num_epochs), self._total)
-        )
+        done = self._done + self._cost * (self._epochs / self._num_epochs)
+        self._on_progress(Progress("training", done, self._total))
         if self._deadline is not None and self._deadline.abandon:
             raise _OutOfTimeError
 
