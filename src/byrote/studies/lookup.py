@@ -168,7 +168,7 @@ class Lookup(AbstractStudy):
 
     def _networks(self, task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
         return tuple(
-            RunSpec(task=task.fingerprint, learner=learner, seed=run_seed(budget, index), order=budget.seed)
+            RunSpec(task=task.fingerprint, learner=learner, seed=run_seed(budget, index), order=run_seed(budget, index))
             for index in range(budget.runs)
         )
 

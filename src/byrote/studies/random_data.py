@@ -189,7 +189,7 @@ class RandomData(AbstractStudy):
                 task=task.fingerprint,
                 learner=own,
                 seed=run_seed(budget, index),
-                order=budget.seed,
+                order=run_seed(budget, index),
                 sample=budget.sample,
             )
             for index in range(number)
@@ -201,7 +201,7 @@ class RandomData(AbstractStudy):
         notes = [
             f"Memorising takes longer than learning: every run of this study takes "
             f"{counted(epochs, one='epoch', many='epochs')}, the recipe asks for {results.learner.recipe.epochs}.",
-            "Inputs are drawn once for all seeds, labels anew for each; all seeds see one order of batches.",
+            "Inputs are drawn once for all seeds; labels, initial weights and the order of batches anew for each.",
         ]
         if budget.sample is not None:
             notes.append(f"This study looks at {describe_sample(results.task, budget.sample, test=True)}.")

@@ -130,7 +130,7 @@ def subset_runs(task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunS
             task=task.fingerprint,
             learner=sampled(learner, task, budget.sample),
             seed=run_seed(budget, index),
-            order=budget.seed,
+            order=run_seed(budget, index),
             subset=BalancedSubset(fraction=SUBSET_FRACTION, draw=budget.seed, index=index),
             sample=budget.sample,
         )
