@@ -96,7 +96,7 @@ def test_a_table_knows_what_it_holds_and_guesses_elsewhere():
     queries = np.array([[1.0, 2.0], [-0.0, 5.0], [7.0, 7.0]])
     fitted = fit_baseline(ExactMatch(), x=x, y=y, queries=queries, num_classes=3, seed=0)
     assert fitted.outputs == pytest.approx(np.array([[0, 1 / 3, 2 / 3], [0, 1, 0], [0, 0.5, 0.5]]))
-    assert fitted.note == "66.7% of the queries are in the table"
+    assert fitted.note == "66.7 % of what it was asked is in the table"
     numbers = fit_baseline(ExactMatch(), x=x, y=y.astype(float), queries=queries, num_classes=0, seed=0)
     assert numbers.outputs[:, 0] == pytest.approx([5 / 3, 1, 1.5])
 

@@ -31,7 +31,7 @@ def exact_match(
     table = np.vstack([sums / np.bincount(member)[:, None], targets.mean(0)])
     found = np.array([places.get(row, -1) for row in _digests(queries, dtype)])
     share = float((found >= 0).mean())
-    return BaselineOutputs(table[found], f"{share:.1%} of the queries are in the table")
+    return BaselineOutputs(table[found], f"{100 * share:.1f} % of what it was asked is in the table")
 
 
 def _digests(rows: Num[np.ndarray, "row feature"], dtype: np.dtype) -> list[bytes]:

@@ -104,7 +104,7 @@ def _choose(
             if loss < best:
                 best, chosen = loss, (bandwidth, ridge)
     note = (
-        f"bandwidth {chosen[0]:g} median distances and ridge {chosen[1]:g}·n, chosen on {cut} of {len(x)} training "
+        f"bandwidth {chosen[0]:g} median distances and ridge {chosen[1]:g}·n, chosen on {cut:,} of {len(x):,} training "
         f"examples"
     )
     return Choice(*chosen, note)
