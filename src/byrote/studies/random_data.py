@@ -133,7 +133,7 @@ class RandomData(AbstractStudy):
 
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Levels of label corruption between 0 and 1."""
-    stretch: int = 3
+    stretch: int = 2
 
     def __post_init__(self) -> None:
         if any(not 0 < fraction < 1 for fraction in self.fractions):
