@@ -134,6 +134,10 @@ class Task:
         shape = self.train.x.shape[1:]
         return (1, *shape) if self.modality == "image" and len(shape) == 2 else shape
 
+    def first_inputs(self, count: int) -> Float[np.ndarray, "example *feature"]:
+        """The first training inputs as a network sees them, [count, *input_shape]."""
+        return self.normalise(self.train.x[:count]).reshape(-1, *self.input_shape)
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of a hash over everything a training can depend on."""

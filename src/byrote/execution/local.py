@@ -11,6 +11,7 @@ import torch
 
 from byrote.baselines import fit_baseline
 from byrote.data import Task, inclusion, randomise_targets, sample_positions
+from byrote.execution.keeper import Keeper
 from byrote.records import (
     AllExamples,
     ExactMatch,
@@ -24,7 +25,6 @@ from byrote.records import (
     Sample,
     TrueInputs,
 )
-from byrote.store import AbstractStore
 from byrote.training import DTYPES, Path, TrainingData, batchmates, choose_path, train, training_data
 
 TEST_COST = 0.4
@@ -97,7 +97,7 @@ class _Shard(NamedTuple):
 class LocalExecutor:
     """Trains and fits in this process. What is in the store is not trained again."""
 
-    def __init__(self, task: Task, *, store: AbstractStore, device: torch.device) -> None:
+    def __init__(self, task: Task, *, store: Keeper, device: torch.device) -> None:
         """Train on one task, keep in one store, on one device."""
         self._task = task
         self._store = store

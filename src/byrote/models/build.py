@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from byrote.core import ModelError, derive, describe_failure
-from byrote.data import Task
 from byrote.models.catalogue import MODELS, Shape, load_factory
+from byrote.models.learnable import Learnable
 from byrote.records import ModelSpec, custom
 
 
-def build(spec: ModelSpec, *, task: Task, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
+def build(spec: ModelSpec, *, task: Learnable, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Make one network on the CPU, initialised from the seed; torch's global generator is left as it was.
 
     Args:
@@ -46,7 +46,7 @@ def build(spec: ModelSpec, *, task: Task, seed: int, dtype: torch.dtype = torch.
     return module
 
 
-def _factory(spec: ModelSpec, task: Task) -> Callable[[], Any]:
+def _factory(spec: ModelSpec, task: Learnable) -> Callable[[], Any]:
     """What makes the module, with its arguments bound."""
     if spec.factory is None and not spec.digest:
         entry = MODELS[spec.name]
@@ -77,9 +77,9 @@ def _takes_task(factory: Callable[..., Any]) -> bool:
     return any(p.default is p.empty for p in positional) or any(p.name == "task" for p in positional)
 
 
-def _check(module: nn.Module, *, spec: ModelSpec, task: Task, dtype: torch.dtype) -> None:
+def _check(module: nn.Module, *, spec: ModelSpec, task: Learnable, dtype: torch.dtype) -> None:
     """Put two examples through the module; a mismatch found here costs nothing."""
-    inputs = torch.as_tensor(task.normalise(task.train.x[:2])).to(dtype).reshape(-1, *task.input_shape)
+    inputs = torch.as_tensor(task.first_inputs(2)).to(dtype)
     was_training = module.training
     try:
         with torch.enable_grad():
@@ -104,7 +104,7 @@ def _check(module: nn.Module, *, spec: ModelSpec, task: Task, dtype: torch.dtype
         )
 
 
-def _check_shape(outputs: object, inputs: Tensor, *, spec: ModelSpec, task: Task) -> None:
+def _check_shape(outputs: object, inputs: Tensor, *, spec: ModelSpec, task: Learnable) -> None:
     wanted = (len(inputs), task.num_outputs)
     got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if got == wanted or (got == (len(inputs),) and task.num_outputs == 1):
