@@ -162,6 +162,20 @@ def test_coarse_tables_do_not_cry_wolf(seed: int) -> None:
     assert "100 test rows equal training rows" in finding.statement
 
 
+def test_copies_in_a_coarse_table_are_more_than_chance_gives() -> None:
+    """Fourteen binary columns: one row in fifty meets an equal one by chance, and half of the test set are copies."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(2, size=(400, 14)).astype(float)
+    y = rng.integers(2, size=400)
+    clean = verdict_on(Task(train=Examples(x[:300], y[:300]), test=Examples(x[300:], y[300:])))
+    assert clean.verdict == "holds"
+    test_x = np.concatenate([x[300:350], x[:50]])
+    finding = verdict_on(Task(train=Examples(x[:300], y[:300]), test=Examples(test_x, y[:100])))
+    assert finding.verdict == "does not hold"
+    assert finding.value is not None
+    assert finding.value >= 0.5
+
+
 def test_columns_of_few_values_that_go_together_leave_it_open() -> None:
     """Twelve binary columns that follow one of thirty patterns: rows repeat within the training set, too."""
     rng = np.random.default_rng(0)

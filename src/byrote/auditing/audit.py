@@ -62,7 +62,7 @@ class Audit:
 
     @property
     def examples(self) -> Table:
-        """One row per training example, every score with its standard error.
+        """One row per training example: every score, and the memorisation score's standard error.
 
         Raises:
             ByroteError: no study of this audit scored examples.

@@ -49,6 +49,7 @@ def claim_folder(folder: Path, *, about: dict[str, Any]) -> None:
                 f"The folder {folder} holds something else ({', '.join(sorted(p.name for p in folder.iterdir())[:3])}"
                 f" …). Choose an empty or a new one with --out."
             )
+        _refuse_other_task(folder, str(about.get("task", "")))
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / MARKER, json.dumps({"schema": SCHEMA, **about}, indent=2))
     except StoreError:
@@ -57,6 +58,21 @@ def claim_folder(folder: Path, *, about: dict[str, Any]) -> None:
         raise StoreError(
             f"Cannot write to {folder}: {error.strerror or error}. Choose another folder with --out."
         ) from error
+
+
+def _refuse_other_task(folder: Path, name: str) -> None:
+    """A folder belongs to the task it was made for, by name: its data may change, and its runs are found by content."""
+    if not (folder / MARKER).exists():
+        return
+    try:
+        there = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("task", name)
+    except (json.JSONDecodeError, AttributeError):
+        return
+    if there != name:
+        raise StoreError(
+            f"The folder {folder} holds an audit of {there!r}, which one of {name!r} would replace. "
+            f"Choose another with --out."
+        )
 
 
 def findings_table(findings: tuple[Finding, ...]) -> pa.Table:

@@ -6,6 +6,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
 
 from byrote.data import Task
 from byrote.measures import (
@@ -30,6 +31,8 @@ FEWEST_DUPLICATES = 3
 """Fewer than this may be an accident of sampling."""
 MOST_COINCIDENCES = 0.01
 """Where a row is expected to meet more equal ones than this by chance alone, equal rows say nothing."""
+UNLIKELY = 0.001
+"""… unless there are so many that chance alone would give them this rarely."""
 NEAR = 0.1
 """A near-duplicate is closer than this share of the typical distance between nearest neighbours …"""
 RARE = 3e-4
@@ -49,7 +52,7 @@ class Leaks(NamedTuple):
     num_near: int
     """Test examples that are nearly training examples, the exact ones apart."""
     coarse: bool
-    """Equal rows are to be expected by chance."""
+    """As many equal rows are to be expected by chance."""
     ambiguous: bool
     """Equal rows are as common within the training set, and columns that go together could explain them."""
     columns: tuple[TargetColumn, ...]
@@ -78,11 +81,16 @@ def find_leaks(results: Results) -> Leaks:
     return Leaks(
         num_exact=int(exact.sum()),
         num_near=int((near & ~exact).sum()),
-        coarse=coincidences > MOST_COINCIDENCES,
+        coarse=coincidences > MOST_COINCIDENCES and _as_expected(int(exact.sum()), len(exact), rate=coincidences),
         ambiguous=bool(coincidences > float(len(train)) ** -3 and as_common),
         columns=_columns(task),
         num_groups=_num_split_groups(task),
     )
+
+
+def _as_expected(num_equal: int, num_test: int, *, rate: float) -> bool:
+    """Whether so many test rows may equal training rows by chance, each with the probability 1 − e^−rate."""
+    return float(special.bdtrc(num_equal - 1, num_test, -math.expm1(-rate))) >= UNLIKELY
 
 
 def near_reach(train: Float[np.ndarray, "example feature"]) -> float:

@@ -61,6 +61,8 @@ MEMORISED = 0.25
 """The threshold of Feldman & Zhang 2020."""
 TOO_FEW = "too few runs"
 """The status of an example that no network, or every network, was trained on."""
+ROUGH = 0.15
+"""From this median standard error on, a count of examples above the threshold is said to be uncertain."""
 NUM_SHOWN = 24
 NUM_LISTED = 100
 RARELY_FITTED = 0.01
@@ -257,7 +259,16 @@ def _summary(part: Task, scores: ExampleScores) -> str:
         f"{how_many(suspects)} {'has' if suspects < 2 else 'have'} a target that networks which never saw it doubt"
     )
     unfitted = f"{how_many(never)} {'is' if never < 2 else 'are'} never or seldom fitted"
-    return f"{by_rote} rote (memorisation score {MEMORISED:g} or more), {unfitted}, and {doubted}."
+    return f"{by_rote} rote (memorisation score {MEMORISED:g} or more), {unfitted}, and {doubted}.{_roughness(scores)}"
+
+
+def _roughness(scores: ExampleScores) -> str:
+    """What to add when single scores rest on few networks."""
+    errors = scores.memorisation.se[np.isfinite(scores.memorisation.se)]
+    if not len(errors):
+        return " So few networks do not say how uncertain single scores are."
+    error = float(np.median(errors))
+    return f" So few networks leave single scores uncertain by ± {error:.2f}." if error > ROUGH else ""
 
 
 def _suspects(part: Task, scores: ExampleScores) -> Int[np.ndarray, "suspect"]:

@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
     section: Section
     examples: pa.Table | None
-    """Columns by training example, with `position`; None when the study has no per-example scores."""
+    """One row per training example; None when the study has no per-example scores."""
 
 
 @final
