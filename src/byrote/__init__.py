@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import Any
 
-# Read when torch loads OpenMP. Threads that spin while they wait make small networks a hundred times slower as soon as
+# Read when torch loads OpenMP. Threads that spin while they wait make small networks eighty times slower as soon as
 # another process wants a core; threads that sleep do not.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
