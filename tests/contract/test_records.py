@@ -36,6 +36,7 @@ from byrote.records import (
     Scores,
     Section,
     Step,
+    Switch,
     Verdict,
     above,
     canonical,
@@ -50,7 +51,7 @@ from byrote.records import (
 
 # ---- every record, with any valid content ------------------------------------------------------------------------
 
-WITH_ARRAYS = {"Run", "RunCurves", "Trace", "Fit", "Scores"}
+WITH_ARRAYS = {"Run", "RunCurves", "Trace", "Fit", "ProbeResult", "Scores"}
 """Stored as Parquet and safetensors, not as JSON."""
 
 KINDS: list[Any] = [
@@ -69,9 +70,16 @@ ATOMS: dict[Any, st.SearchStrategy[Any]] = {
 }
 RANGES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("lr", "eps", "factor"), st.floats(1e-300, 1e300)),
-    **dict.fromkeys(("momentum", "beta1", "beta2"), st.floats(0, 1, exclude_max=True)),
-    **dict.fromkeys(("batch_size", "epochs", "every", "train", "test"), st.integers(1)),
-    "weight_decay": st.floats(0, 1e300),
+    **dict.fromkeys(("rho", "clip_norm"), st.floats(1e-300, 1e300)),
+    **dict.fromkeys(("beta1", "beta2", "dropout", "label_smoothing"), st.floats(0, 1, exclude_max=True)),
+    "momentum": st.floats(1e-300, 1, exclude_max=True),
+    **dict.fromkeys(("epochs", "every", "train", "test", "steps", "step"), st.integers(1)),
+    "batch_size": st.integers(1) | st.just("all"),
+    **dict.fromkeys(("weight_decay", "input_noise"), st.floats(0, 1e300)),
+    "switches": st.deferred(lambda: st.lists(any_of(Switch), max_size=2, unique_by=lambda s: s.step)).map(
+        lambda drawn: tuple(sorted(drawn, key=lambda switch: switch.step))
+    ),
+    "autocast": st.just(False),
     "fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
 }
 """Fields that not every value of their type fits."""
@@ -84,7 +92,9 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
         return _findings()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         parts = [part for part in dataclasses.fields(kind) if part.name != "factory"]
-        return st.builds(kind, **{part.name: RANGES.get(part.name, any_of(part.type)) for part in parts})
+        return st.builds(
+            kind, **{part.name: RANGES[part.name] if part.name in RANGES else any_of(part.type) for part in parts}
+        )
     arguments = get_args(kind)
     if get_origin(kind) is UnionType:
         return st.one_of(*map(any_of, arguments))

@@ -1,6 +1,6 @@
 """What is asked for, what came back and what is claimed: plain frozen data, no torch."""
 
-from byrote.records.codec import canonical, decode, dumps, encode, loads
+from byrote.records.codec import LATER, canonical, decode, dumps, encode, loads
 from byrote.records.figures import (
     Bar,
     Bars,
@@ -25,9 +25,26 @@ from byrote.records.figures import (
 from byrote.records.findings import Finding, Verdict, above, within
 from byrote.records.learner import Learner, ModelSpec, custom
 from byrote.records.provenance import Provenance, provenance
-from byrote.records.recipe import SGD, AdamW, Constant, Cosine, Linear, Optimiser, Recipe, Schedule, Step
+from byrote.records.recipe import (
+    SAM,
+    SGD,
+    Adam,
+    AdamW,
+    BatchSize,
+    Constant,
+    Cosine,
+    Linear,
+    Optimiser,
+    Recipe,
+    Regularisers,
+    Schedule,
+    Step,
+    Switch,
+    WarmUp,
+    with_learning_rate,
+)
 from byrote.records.record import SCHEMA, Cost, Record, Section, TaskCard
-from byrote.records.runs import Fit, Run, RunCurves, RunStatus, Trace
+from byrote.records.runs import Fit, ProbeResult, Run, RunCurves, RunStatus, Trace
 from byrote.records.scores import Interval, Scores
 from byrote.records.specs import (
     AllExamples,
@@ -52,14 +69,18 @@ from byrote.records.specs import (
 )
 
 __all__ = [
+    "LATER",
+    "SAM",
     "SCHEMA",
     "SGD",
+    "Adam",
     "AdamW",
     "AllExamples",
     "BalancedSubset",
     "Bar",
     "Bars",
     "Baseline",
+    "BatchSize",
     "Cell",
     "Column",
     "Constant",
@@ -89,10 +110,12 @@ __all__ = [
     "ModelSpec",
     "NearestNeighbours",
     "Optimiser",
+    "ProbeResult",
     "Provenance",
     "RandomInputs",
     "Recipe",
     "Record",
+    "Regularisers",
     "RowContent",
     "Run",
     "RunCurves",
@@ -109,6 +132,7 @@ __all__ = [
     "ShuffledInputs",
     "Step",
     "Subset",
+    "Switch",
     "Table",
     "TaskCard",
     "TextContent",
@@ -116,6 +140,7 @@ __all__ = [
     "TrueInputs",
     "TrueLabels",
     "Verdict",
+    "WarmUp",
     "above",
     "canonical",
     "custom",
@@ -124,5 +149,6 @@ __all__ = [
     "encode",
     "loads",
     "provenance",
+    "with_learning_rate",
     "within",
 ]

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 import pydantic
@@ -14,6 +15,12 @@ import pydantic
 from byrote.core import SpecError, did_you_mean
 
 R = TypeVar("R")
+UNIONS = (UnionType, Union)
+"""`int | str` is the one, `int | Literal["all"]` the other."""
+
+LATER: Mapping[str, Any] = MappingProxyType({"later": True})
+"""Metadata of a field that joined its class when keys were already in use. At its default, which must never change, it
+is left out of `canonical`, so that what was stored before is found again."""
 
 
 def encode(record: Any) -> Any:
@@ -44,7 +51,9 @@ def canonical(record: Any) -> str:
     >>> canonical({"lr": 1.0, "epochs": 40}) == canonical({"epochs": 40, "lr": 1})
     True
     """
-    return json.dumps(_whole(encode(record)), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        _whole(encode(_without_later_defaults(record))), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
 
 
 def dumps(record: Any) -> str:
@@ -82,6 +91,23 @@ def loads(kind: type[R], text: str, *, source: str = "the record") -> R:
 
 def _is_code(value: object) -> bool:
     return callable(value) and not isinstance(value, type) and not dataclasses.is_dataclass(value)
+
+
+def _without_later_defaults(record: Any) -> Any:
+    """Records as dictionaries, without the fields that came later and are at their defaults."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        parts = [(part, getattr(record, part.name)) for part in dataclasses.fields(record)]
+        kept = [(part.name, value) for part, value in parts if not _is_later_default(part, value)]
+        named = [(name, value) for name, value in kept if not _is_code(value) and name != "factory"]
+        return {name: _without_later_defaults(value) for name, value in named}
+    if isinstance(record, (list, tuple)):
+        return [_without_later_defaults(value) for value in cast("list[Any] | tuple[Any, ...]", record)]
+    return record
+
+
+def _is_later_default(part: dataclasses.Field[Any], value: Any) -> bool:
+    default = part.default_factory() if part.default_factory is not dataclasses.MISSING else part.default
+    return bool(part.metadata.get("later")) and value == default
 
 
 def _whole(encoded: Any) -> Any:
@@ -122,7 +148,7 @@ def _describe(detail: Any, kind: Any, data: Any) -> str | None:
     place: list[str] = []
     for part in way:
         kind = _required(kind)
-        if get_origin(kind) is UnionType:
+        if get_origin(kind) in UNIONS:
             meant = _meant(kind, data)
             if isinstance(meant, str):
                 return f"{'.'.join(place)}: {meant}"
@@ -139,7 +165,7 @@ def _complaint(detail: Any, kind: Any, data: Any, place: list[str]) -> str | Non
     """The words for a complaint about the last part of a place, which lies inside `kind`."""
     *outer, last = place
     where = ".".join(place)
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in UNIONS:
         meant = _meant(kind, data)
         where = ".".join(outer)
         if isinstance(meant, str):
@@ -158,7 +184,7 @@ def _complaint(detail: Any, kind: Any, data: Any, place: list[str]) -> str | Non
 
 def _required(kind: Any) -> Any:
     """`X` for `X | None`, which pydantic's places do not tell apart."""
-    if get_origin(kind) is not UnionType:
+    if get_origin(kind) not in UNIONS:
         return kind
     members = [member for member in get_args(kind) if member is not NoneType]
     return members[0] if len(members) == 1 else kind

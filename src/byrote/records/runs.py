@@ -1,10 +1,11 @@
 """What a training left behind."""
 
-from dataclasses import dataclass
-from typing import Literal, final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 from byrote.records.specs import FitSpec, RunSpec
 
@@ -52,6 +53,23 @@ class Trace:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """What a probe computed during a run."""
+
+    name: str
+    """The probe's kind: `checkpoint`, `gram`, …"""
+    settings: Mapping[str, Any]
+    """What it was asked for, as JSON can hold it."""
+    steps: Int[np.ndarray, "moment"]
+    """Optimiser steps taken before each time it was called; 0 is at initialisation."""
+    values: Mapping[str, Shaped[np.ndarray, "moment ..."]]
+    """By name; one row per moment."""
+    seconds: float
+    """Wall time, this run's share of it."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A training's record: its spec, how it ended, its curves and its trace."""
 
@@ -62,7 +80,11 @@ class Run:
     curves: RunCurves
     trace: Trace
     seconds: float
-    """Wall time, its share of the population it was trained in."""
+    """Wall time, its share of the population it was trained in, probes included."""
+    probes: Mapping[str, ProbeResult] = field(default_factory=dict[str, ProbeResult])
+    """By the probe's key. A run may be stored with some probes and asked for with others: it is then trained again."""
+    weights: Mapping[str, Shaped[np.ndarray, "..."]] | None = None
+    """Parameters and buffers after training, named as in the module's `state_dict`; None unless asked for."""
 
 
 @final
