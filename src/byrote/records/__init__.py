@@ -44,7 +44,7 @@ from byrote.records.recipe import (
     with_learning_rate,
 )
 from byrote.records.record import SCHEMA, Cost, Record, Section, TaskCard
-from byrote.records.runs import Fit, ProbeResult, Run, RunCurves, RunStatus, Trace
+from byrote.records.runs import Extras, Fit, ProbeResult, Run, RunCurves, RunStatus, Trace
 from byrote.records.scores import Interval, Scores
 from byrote.records.specs import (
     AllExamples,
@@ -91,6 +91,7 @@ __all__ = [
     "Counts",
     "Curves",
     "ExactMatch",
+    "Extras",
     "Figure",
     "Finding",
     "Fit",

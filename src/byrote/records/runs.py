@@ -70,6 +70,21 @@ class ProbeResult:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What is asked of a run besides its training."""
+
+    probes: tuple[str, ...] = ()
+    """Keys of the probes whose results must be there."""
+    weights: bool = False
+    """Whether the trained weights must be there."""
+
+    def missing_from(self, run: "Run") -> bool:
+        """Whether a run lacks any of it."""
+        return (self.weights and run.weights is None) or not set(self.probes) <= set(run.probes)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A training's record: its spec, how it ended, its curves and its trace."""
 
