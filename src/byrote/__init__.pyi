@@ -8,7 +8,9 @@ from byrote.core import ByroteError as ByroteError
 from byrote.data import Examples as Examples
 from byrote.data import Task as Task
 from byrote.data import load as load
+from byrote.records import SAM as SAM
 from byrote.records import SGD as SGD
+from byrote.records import Adam as Adam
 from byrote.records import AdamW as AdamW
 from byrote.records import Constant as Constant
 from byrote.records import Cosine as Cosine
@@ -16,4 +18,7 @@ from byrote.records import Finding as Finding
 from byrote.records import Learner as Learner
 from byrote.records import Linear as Linear
 from byrote.records import Recipe as Recipe
+from byrote.records import Regularisers as Regularisers
 from byrote.records import Step as Step
+from byrote.records import Switch as Switch
+from byrote.records import WarmUp as WarmUp

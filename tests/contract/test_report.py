@@ -15,9 +15,13 @@ import pytest
 
 from byrote.core import StoreError
 from byrote.records import (
+    SAM,
+    SGD,
+    Adam,
     Bar,
     Bars,
     Column,
+    Cosine,
     Counts,
     Curves,
     Figure,
@@ -25,12 +29,16 @@ from byrote.records import (
     GalleryItem,
     Histogram,
     ImageContent,
+    Recipe,
     Record,
+    Regularisers,
     Series,
     Share,
     ShareRow,
     Shares,
+    Switch,
     Table,
+    WarmUp,
     dumps,
     loads,
 )
@@ -372,3 +380,33 @@ def test_numbers_are_written_for_people() -> None:
     page = " ".join(Outline(render(dataclasses.replace(sample_record(), sections=(section,)))).text)
     for words in ("0.994", "(95 % interval 0.990 to 0.997)", "null 0.1", "p < 0.001", "1\u202f200 runs"):
         assert words in page
+
+
+def test_everything_about_a_recipe_is_said() -> None:
+    """Nesterov and SAM, warm-up, regularisers, full batches, bfloat16, and what is another from a step on."""
+    recipe = Recipe(
+        optimiser=SAM(base=SGD(lr=0.2, nesterov=True), rho=0.1),
+        schedule=WarmUp(steps=30, then=Cosine()),
+        batch_size="all",
+        regularisers=Regularisers(dropout=0.0, label_smoothing=0.1, clip_norm=5.0),
+        autocast=True,
+        switches=(
+            Switch(step=40, optimiser=Adam(lr=0.002), batch_size=16, regularisers=Regularisers(input_noise=0.3)),
+        ),
+    )
+    record = sample_record()
+    told = dataclasses.replace(record, learner=dataclasses.replace(record.learner, recipe=recipe))
+    text = " ".join(" ".join(Outline(render(told)).text).split())
+    for words in (
+        "SAM within ρ 0.1 of SGD, Nesterov momentum 0.9, weight decay 0",
+        "0.2, warmed up for 30 steps, falling to 0 along half a cosine",
+        "all examples: full-batch gradient descent",
+        "dropout 0",
+        "label smoothing 0.1",
+        "longest gradient 5",
+        "float32, computing in bfloat16",
+        "from step 40 on Adam, β₁ 0.9, β₂ 0.999, ε 1e-08, weight decay 0; learning rate 0.002, constant; "
+        "batches of 16; input noise 0.3",
+    ):
+        assert words in text
+    assert "label smoothing" not in " ".join(Outline(render(record)).text)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import assert_never, final
 
 from byrote.records import (
+    SAM,
     SGD,
+    Adam,
     AdamW,
+    BatchSize,
     Constant,
     Cosine,
     Cost,
@@ -15,9 +18,12 @@ from byrote.records import (
     Optimiser,
     Provenance,
     Record,
+    Regularisers,
     Schedule,
     Step,
+    Switch,
     TaskCard,
+    WarmUp,
 )
 from byrote.report.labels import brief, printable
 from byrote.report.numerals import counted, duration, grouped, significant
@@ -90,19 +96,24 @@ def _learner(learner: Learner) -> tuple[tuple[str, str], ...]:
         ("model", brief(str(learner.model), limit=300)),
         ("optimiser", _optimiser(recipe.optimiser)),
         ("learning rate", f"{recipe.optimiser.lr:g}, {_schedule(recipe.schedule)}"),
-        ("batch size", grouped(recipe.batch_size)),
+        ("batch size", _batch_size(recipe.batch_size)),
         ("epochs", grouped(recipe.epochs)),
-        ("precision", recipe.dtype),
+        *_regularisers(recipe.regularisers),
+        ("precision", f"{recipe.dtype}, computing in bfloat16" if recipe.autocast else recipe.dtype),
+        *(_switch(switch) for switch in recipe.switches),
     )
 
 
 def _optimiser(optimiser: Optimiser) -> str:
     match optimiser:
         case SGD():
-            return f"SGD, momentum {optimiser.momentum:g}, weight decay {optimiser.weight_decay:g}"
-        case AdamW():
+            kind = "Nesterov momentum" if optimiser.nesterov else "momentum"
+            return f"SGD, {kind} {optimiser.momentum:g}, weight decay {optimiser.weight_decay:g}"
+        case Adam() | AdamW():
             betas = f"β₁ {optimiser.beta1:g}, β₂ {optimiser.beta2:g}, ε {optimiser.eps:g}"
-            return f"AdamW, {betas}, weight decay {optimiser.weight_decay:g}"
+            return f"{type(optimiser).__name__}, {betas}, weight decay {optimiser.weight_decay:g}"
+        case SAM():
+            return f"SAM within ρ {optimiser.rho:g} of {_optimiser(optimiser.base)}"
         case _:
             assert_never(optimiser)
 
@@ -117,8 +128,37 @@ def _schedule(schedule: Schedule) -> str:
             return "falling to 0 along half a cosine"
         case Linear():
             return "falling to 0 along a line"
+        case WarmUp():
+            return f"warmed up for {counted(schedule.steps, one='step', many='steps')}, {_schedule(schedule.then)}"
         case _:
             assert_never(schedule)
+
+
+def _batch_size(size: BatchSize) -> str:
+    return "all examples: full-batch gradient descent" if size == "all" else grouped(size)
+
+
+def _regularisers(chosen: Regularisers) -> tuple[tuple[str, str], ...]:
+    """One row for each that is on."""
+    rows = (
+        ("dropout", chosen.dropout),
+        ("label smoothing", chosen.label_smoothing or None),
+        ("input noise", chosen.input_noise or None),
+        ("longest gradient", chosen.clip_norm),
+    )
+    return tuple((name, f"{value:g}") for name, value in rows if value is not None)
+
+
+def _switch(switch: Switch) -> tuple[str, str]:
+    """All that holds from a step on."""
+    regularisers = (f"{name} {value}" for name, value in _regularisers(switch.regularisers))
+    parts = (
+        _optimiser(switch.optimiser),
+        f"learning rate {switch.optimiser.lr:g}, {_schedule(switch.schedule)}",
+        f"batches of {_batch_size(switch.batch_size)}",
+        *regularisers,
+    )
+    return f"from step {grouped(switch.step)} on", "; ".join(parts)
 
 
 def _cost(cost: Cost) -> tuple[tuple[str, str], ...]:
