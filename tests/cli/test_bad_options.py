@@ -32,6 +32,17 @@ def table() -> Path:
         ("--lr inf", ["lr above 0", "got inf"]),
         ("--epochs 0", ["epochs at least 1", "got 0"]),
         ("--batch-size 0", ["batch_size at least 1", "got 0"]),
+        ("--batch-size every", ["--batch-size", "a whole number above 0, or all", "'every'"]),
+        ("--optimiser sdg", ["Unknown optimiser 'sdg'", "Did you mean: sgd?", "adamw"]),
+        ("--optimiser adam --momentum 0.5", ["--momentum is of sgd and sam", "Drop it"]),
+        ("--momentum 1", ["momentum in [0, 1)", "got 1"]),
+        ("--weight-decay -1", ["weight_decay at least 0", "got -1"]),
+        ("--schedule cosin", ["Unknown schedule 'cosin'", "Did you mean: cosine?"]),
+        ("--warm-up 0", ["--warm-up at least 1", "got 0"]),
+        ("--dropout 1", ["dropout in [0, 1)", "got 1"]),
+        ("--label-smoothing -0.1", ["label_smoothing in [0, 1)", "got -0.1"]),
+        ("--input-noise inf", ["input_noise at least 0", "got inf"]),
+        ("--clip-norm 0", ["clip_norm above 0", "got 0"]),
         ("--width 0", ["width of the model mlp", "above 0", "got 0"]),
         ("--model linear --width 8", ["linear has no argument 'width'"]),
         ("--model mpl", ["Unknown model 'mpl'", "Did you mean: mlp?"]),
@@ -66,7 +77,10 @@ def test_a_gate_whose_study_is_not_run_is_refused(byrote: Command) -> None:
     refused(answer, "could never fail here", "byrote study random-data")
 
 
-@pytest.mark.parametrize("options", ["--runs many", "--lr fast", "--no-such-option", "--seed 1.5", "more words"])
+@pytest.mark.parametrize(
+    "options",
+    ["--runs many", "--lr fast", "--no-such-option", "--seed 1.5", "--warm-up soon", "--dropout some", "more words"],
+)
 def test_what_cannot_be_parsed_is_refused(byrote: Command, options: str) -> None:
     answer = byrote("audit", "animals.csv", *options.split())
     assert answer.status == 2

@@ -2,21 +2,21 @@
 
 import re
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
 
-from byrote.auditing import Audit, audit, check_amounts, default_learner, has_complete_audit
+from byrote.auditing import Audit, audit, check_amounts, default_recipe, has_complete_audit
 from byrote.cli.console import DONE, GATE_FAILED, err, exit_status, say
 from byrote.cli.gates import check_gates, gates_hold
 from byrote.cli.progress import progress_bar
+from byrote.cli.recipe import sort_options
 from byrote.cli.start import STOPPED
 from byrote.cli.summary import show_summary
 from byrote.data import Task, load
 from byrote.models import MODELS, named_model
-from byrote.records import Finding, Learner, ModelSpec, dumps
+from byrote.records import Finding, Learner, ModelSpec, Recipe, dumps
 from byrote.studies import STUDIES
 
 AUDITED = ("random-data", "lookup", "memorisation")
@@ -69,25 +69,24 @@ def _audit(
     task: str,
     model: str,
     width: int | None,
-    epochs: int | None,
-    lr: float | None,
-    batch_size: int | None,
     seed: int,
     out: Path | None,
     runs: int | None,
     budget: str | None,
     device: str | None,
-    **data: Any,
+    **settings: Any,
 ) -> _Done:
     """Load and audit. A study alone has its report in a folder of its own, beside the runs."""
+    recipe, data = sort_options(settings)
     with warnings.catch_warnings(), progress_bar(err, first=f"loading {task}") as on_progress:
         warnings.simplefilter("ignore", category=FutureWarning)
         spec = _model(model, width=width)
+        recipe.on(Recipe())  # What is wrong with it is said before data are loaded.
         loaded = load(task, seed=seed, **data)
         folder = out or Path("runs") / _folder_name(loaded)
         result = audit(
             loaded,
-            learner=_learner(default_learner(loaded, model=spec), epochs=epochs, lr=lr, batch_size=batch_size),
+            learner=Learner(model=spec, recipe=recipe.on(default_recipe(loaded))),
             studies=studies,
             budget=budget,
             runs=runs,
@@ -113,16 +112,6 @@ def _model(name: str, *, width: int | None) -> ModelSpec:
     if ":" not in name:
         MODELS[name]
     return named_model(name, **({} if width is None else {"width": width}))
-
-
-def _learner(base: Learner, *, epochs: int | None, lr: float | None, batch_size: int | None) -> Learner:
-    """The default learner with what was asked for in its place."""
-    recipe = base.recipe
-    asked = {"epochs": epochs, "batch_size": batch_size}
-    recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-    if lr is not None:
-        recipe = replace(recipe, optimiser=replace(recipe.optimiser, lr=lr))
-    return replace(base, recipe=recipe)
 
 
 def _folder_name(task: Task) -> str:
