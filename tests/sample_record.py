@@ -466,11 +466,11 @@ def memorisation() -> Section:
                 paper=FELDMAN,
             ),
             finding(
-                "never-fitted-share",
+                "training-examples-are-fitted",
                 "Every training example is fitted by the networks that see it.",
                 verdict="inconclusive",
                 study="memorisation",
-                value=0.0,
+                value=1.0,
                 unit="share",
                 num_runs=40,
                 paper=FELDMAN,

@@ -49,7 +49,7 @@ CLAIMS = {
         "no-leak",
     },
     "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
-    "memorisation": {"never-fitted-share"},
+    "memorisation": {"training-examples-are-fitted"},
 }
 PRINTING = """
 import numpy, torch
@@ -128,6 +128,14 @@ def test_a_claim_that_does_not_hold_fails_its_gate_alone(byrote: Command) -> Non
     assert "Report:" in failed.stdout
     passed = byrote("study", "random-data", "animals.csv", *TINY, "--fail-on", "leak", "--fail-on", "no-leak")
     assert passed.status == 0
+
+
+def test_a_gate_that_cannot_be_judged_passes_and_says_so(byrote: Command) -> None:
+    """One run of each kind bounds nothing."""
+    write_table(Path("animals.csv"))
+    answer = byrote("study", "random-data", "animals.csv", *TINY, "--runs", 1, "--fail-on", "true-labels-fit-faster")
+    assert answer.status == 0
+    assert "--fail-on true-labels-fit-faster: inconclusive, which does not fail. " in answer.stderr
 
 
 def test_a_budget_decides_how_many_networks_there_are(process: Command) -> None:

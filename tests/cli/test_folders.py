@@ -145,7 +145,7 @@ def test_a_stop_is_told_in_the_report_and_the_same_command_completes_it(
         answer = byrote(*STUDY, "--runs", 5)
     assert answer.status == 130
     assert "3 of 5 networks are there. Run the same command again" in answer.stderr
-    assert "never-fitted-share" in answer.stdout
+    assert "training-examples-are-fitted" in answer.stdout
     assert not record(PLACE)["complete"]
     assert byrote(*STUDY, "--runs", 5).status == 0
     assert record(PLACE)["complete"]

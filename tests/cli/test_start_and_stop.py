@@ -58,7 +58,7 @@ def test_a_stop_amid_training_keeps_what_is_finished_and_the_same_command_goes_o
     kept = len(runs())
     assert 2 <= kept < 8
     assert f"Stopped: {kept} of 8 networks are there. Run the same command again" in " ".join(stderr.split())
-    assert "never-fitted-share" in stdout
+    assert "training-examples-are-fitted" in stdout
     assert [path for path in Path("out/runs").iterdir() if path.name.startswith(".")] == []
     assert not record()["complete"]
     again = background(*command)

@@ -29,7 +29,7 @@ CLAIMS = {
         "no-leak",
     },
     "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
-    "memorisation": {"never-fitted-share"},
+    "memorisation": {"training-examples-are-fitted"},
 }
 COLUMNS = [
     "id",

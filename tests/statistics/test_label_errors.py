@@ -58,8 +58,8 @@ def test_what_no_network_fits_is_told_apart(case: Case) -> None:
     memorised, never = (status[case.is_flipped] == name for name in ("memorised", "never fitted"))
     assert memorised.mean() > 0.8
     assert (memorised | never).mean() > 0.95
-    finding = case.audit.finding("never-fitted-share")
-    assert finding.value == pytest.approx((status == "never fitted").mean())
+    finding = case.audit.finding("training-examples-are-fitted")
+    assert finding.value == pytest.approx((status != "never fitted").mean())
 
 
 def test_every_score_has_its_error(case: Case) -> None:

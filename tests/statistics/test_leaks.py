@@ -1,5 +1,7 @@
 """How often leaks are found that are none, and that are."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,12 @@ from scipy import stats
 import byrote
 from byrote import Examples, Task
 from byrote.measures import nearest
-from byrote.records import Finding
+from byrote.records import Finding, Run, RunSpec
 from byrote.studies import Results, StudyBudget
-from byrote.studies.alarm import ALARM_LEVEL, draws_for_alarm, sound_alarm
-from byrote.studies.leaks import find_leaks, near_reach
+from byrote.studies.alarm import ALARM_LEVEL, PROVING, draws_for_alarm, sound_alarm
+from byrote.studies.leaks import find_leaks, leak_finding, near_reach
 from byrote.studies.random_data import RandomData
-from cheap_runs import LEARNER, fake_run, summarise
+from cheap_runs import LEARNER, fake_run, summarise, task_of
 
 NUM_SETS = 300
 NUM_TEST = 120
@@ -97,6 +99,62 @@ def test_the_alarm_rings_when_most_answers_are_read_off(num_classes: int) -> Non
         alarm = sound_alarm(task, knowing, seed=0)
         rings += alarm is not None and alarm.rings
     assert rings >= 36
+
+
+def knowing_runs(study: RandomData, budget: StudyBudget, *, further: bool) -> tuple[Task, list[Run]]:
+    """Ten classes, and networks that answer held-out examples rightly whatever labels they were trained on."""
+    task = task_of(num_train=200, num_test=150, num_classes=10)
+    told = (3 * np.eye(10)[task.test.y]).astype(np.float32)
+
+    def trained(specs: Sequence[RunSpec]) -> list[Run]:
+        runs = [fake_run(task, spec) for spec in specs]
+        return [replace(run, trace=replace(run.trace, test_outputs=told)) for run in runs]
+
+    runs = trained(study.plan(task, LEARNER, budget).runs)
+    results = Results(task=task, learner=LEARNER, runs={run.spec: run for run in runs}, fits={})
+    return task, [*runs, *(trained(study.follow_up(results, budget)) if further else ())]
+
+
+@pytest.mark.parametrize("num_runs", [1, 2, 4, 5, 7])
+def test_few_runs_on_which_the_alarm_rings_prove_nothing_until_more_are_trained(num_runs: int) -> None:
+    study, budget = RandomData(), StudyBudget(runs=num_runs, subsets=0, seed=0)
+    for further in (False, True):
+        task, runs = knowing_runs(study, budget, further=further)
+        section = summarise(study, task, budget, runs=runs).section
+        found = {finding.claim: finding for finding in section.findings}
+        leak, at_chance = found["no-leak"], found["random-labels-test-at-chance"]
+        assert leak.num_runs == (max(num_runs, PROVING) if further else max(num_runs, draws_for_alarm(task)))
+        assert leak.p_value is not None
+        assert leak.p_value < ALARM_LEVEL
+        proven = leak.num_runs >= PROVING
+        assert leak.verdict == at_chance.verdict == ("does not hold" if proven else "inconclusive")
+        assert leak.statement.startswith("It leaks: networks trained on random labels") == proven
+        assert ("too few to be sure: 5 or more tell (--runs 5, or a larger --budget)" in leak.statement) != proven
+        assert any("beyond the plan" in note for note in section.notes) == (further and num_runs < PROVING)
+
+
+def test_no_further_runs_are_asked_for_when_the_alarm_is_silent() -> None:
+    study, budget = RandomData(), StudyBudget(runs=2, subsets=0, seed=0)
+    task = task_of(num_train=200, num_test=150, num_classes=10)
+    runs = {spec: fake_run(task, spec) for spec in study.plan(task, LEARNER, budget).runs}
+    for there in (runs, {}):
+        assert study.follow_up(Results(task=task, learner=LEARNER, runs=there, fits={}), budget) == ()
+
+
+def test_what_is_found_in_the_data_needs_no_runs_to_be_a_leak() -> None:
+    """Copies across the split are proof, though the alarm rings on one run only."""
+    study, budget = RandomData(), StudyBudget(runs=1, subsets=0, seed=0)
+    task, runs = knowing_runs(study, budget, further=False)
+    train = Examples(np.concatenate([task.test.x[:40], task.train.x[40:]]), task.train.y)
+    copied = Task(train=train, test=Examples(task.test.x, task.test.y), classes=task.classes)
+    specs = study.plan(copied, LEARNER, budget).runs
+    there = {spec: replace(run, spec=spec) for spec, run in zip(specs, runs, strict=True)}
+    finding = leak_finding(
+        Results(task=copied, learner=LEARNER, runs=there, fits={}),
+        sound_alarm(copied, [runs[0].trace.test_outputs], seed=0),
+    )
+    assert finding.verdict == "does not hold"
+    assert "40 of 150 test examples" in finding.statement
 
 
 @pytest.mark.parametrize("num_features", [1, 2, 3, 8])

@@ -16,6 +16,10 @@ from byrote.studies.claims import NOTHING
 
 ALARM_LEVEL = 0.01
 """The leak alarm cries wolf this often at most."""
+PROVING = 5
+"""Runs on random labels from which a ringing alarm proves a leak. With fewer it is a doubt: networks of one learner are
+alike in more than the test exchanges, and what two of them have in common may be an accident.
+"""
 
 
 @final
@@ -33,6 +37,11 @@ class Alarm(NamedTuple):
     def rings(self) -> bool:
         """Whether they know more than chance does."""
         return self.test.p_value < ALARM_LEVEL
+
+    @property
+    def proves(self) -> bool:
+        """Whether it rings, and on enough runs to be believed."""
+        return self.rings and self.num_runs >= PROVING
 
 
 def sound_alarm(part: Task, outputs: Sequence[Float[np.ndarray, "test_example output"]], *, seed: int) -> Alarm | None:

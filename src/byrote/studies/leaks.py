@@ -19,7 +19,7 @@ from byrote.measures import (
     target_columns,
 )
 from byrote.records import Finding, Verdict
-from byrote.studies.alarm import ALARM_LEVEL, Alarm
+from byrote.studies.alarm import ALARM_LEVEL, PROVING, Alarm
 from byrote.studies.claims import claim
 from byrote.studies.papers import KAPOOR, RUCKER
 from byrote.studies.study import Results
@@ -185,6 +185,13 @@ def _evidence(task: Task, leaks: Leaks, alarm: Alarm | None, *, num_twins: int) 
         proofs.append(f"{number} examples in both the training and the test set")
     if alarm is None:
         doubts.append(f"no run on {random} was finished, so the alarm could not ring")
+    elif alarm.rings and not alarm.proves:
+        doubts.append(
+            f"{counted(alarm.num_runs, one='network', many='networks')} trained on {random} "
+            f"{'does' if alarm.num_runs == 1 else 'do'} better than chance on held-out examples "
+            f"({p_text(alarm.test.p_value)}), which is too few to be sure: {PROVING} or more tell "
+            f"(--runs {PROVING}, or a larger --budget)"
+        )
     elif alarm.rings:
         proofs.append(
             f"networks trained on {random} do better than chance on held-out examples "

@@ -135,6 +135,10 @@ class Lookup(AbstractStudy):
         parts = tuple(spec for baseline in DECOMPOSED.values() for spec in self._subset_fits(task, baseline, budget))
         return Plan((*self._networks(task, learner, budget), *subset_runs(task, learner, budget)), (*whole, *parts))
 
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """None."""
+        return ()
+
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Compare, pair by pair, and decompose."""
         task = results.task

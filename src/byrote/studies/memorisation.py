@@ -34,6 +34,7 @@ from byrote.records import (
     Histogram,
     Learner,
     Run,
+    RunSpec,
     Scores,
     Section,
     Table,
@@ -107,6 +108,10 @@ class Memorisation(AbstractStudy):
         """Networks on balanced random subsets of 70 %."""
         return Plan(subset_runs(task, learner, budget), ())
 
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """None."""
+        return ()
+
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Scores, their distribution, the most memorised examples, the suspected label errors."""
         task = results.task
@@ -116,7 +121,7 @@ class Memorisation(AbstractStudy):
         if not runs:
             return Outcome(self._empty(lost), None)
         scores = score_examples(part, runs)
-        finding = _never_fitted(scores.status, num_runs=len(runs))
+        finding = _fitted(scores.status, num_runs=len(runs))
         section = Section(
             study=self.name,
             title=self.question,
@@ -129,7 +134,7 @@ class Memorisation(AbstractStudy):
 
     def _empty(self, lost: tuple[str, ...]) -> Section:
         nothing = "No network on a subset was finished, so no example has a score."
-        finding = _never_fitted((), num_runs=0)
+        finding = _fitted((), num_runs=0)
         return Section(
             study=self.name, title=self.question, summary=nothing, findings=(finding,), figures=(), notes=lost
         )
@@ -226,24 +231,25 @@ def _status(part: Task, included: Scores, mem: Scores) -> tuple[str, ...]:
     return tuple(chosen.tolist())
 
 
-def _never_fitted(status: Sequence[str], *, num_runs: int) -> Finding:
+def _fitted(status: Sequence[str], *, num_runs: int) -> Finding:
     known = len(status) - status.count(TOO_FEW)
-    count = status.count("never fitted")
-    interval = proportion_interval(count, known) if known else NOTHING
+    missed = status.count("never fitted")
+    interval = proportion_interval(known - missed, known) if known else NOTHING
     examples = counted(known, one="training example", many="training examples")
     return claim(
-        "never-fitted-share",
-        f"{count:,} of {examples} ({percent(count / known)}) {'is' if count == 1 else 'are'} never or seldom fitted, "
-        "that is, missed by most networks that were trained on them."
+        "training-examples-are-fitted",
+        f"{known - missed:,} of {examples} ({percent(1 - missed / known)}) {'is' if known - missed == 1 else 'are'} "
+        f"fitted; {how_many(missed)} {'is' if missed < 2 else 'are'} never or seldom fitted, that is, missed by most "
+        "networks that were trained on them."
         if known
-        else "No training example has been both trained on and left out, so what is never fitted cannot be said.",
+        else "No training example has been both trained on and left out, so how many are fitted cannot be said.",
         study=Memorisation.name,
         paper=FELDMAN,
         unit="share of training examples",
         interval=interval,
-        null=RARELY_FITTED,
+        null=1 - RARELY_FITTED,
         num_runs=num_runs,
-        verdict=above(low=interval.low, high=interval.high, null=RARELY_FITTED) if known else "inconclusive",
+        verdict=above(low=interval.low, high=interval.high, null=1 - RARELY_FITTED) if known else "inconclusive",
     )
 
 

@@ -29,14 +29,16 @@ from byrote.records import (
     Section,
     Series,
     ShuffledInputs,
+    Step,
     Table,
     TrueInputs,
     TrueLabels,
     Verdict,
+    WarmUp,
     above,
     within,
 )
-from byrote.studies.alarm import Alarm, draws_for_alarm, sound_alarm
+from byrote.studies.alarm import PROVING, Alarm, draws_for_alarm, sound_alarm
 from byrote.studies.bars_and_bands import band, bar
 from byrote.studies.certainty import crossed_interval
 from byrote.studies.claims import NOTHING, claim
@@ -53,6 +55,7 @@ from byrote.studies.study import (
     describe_sample,
     heldout_qualities,
     heldout_quality,
+    lengthened,
     run_seed,
     sampled,
     sampled_part,
@@ -155,9 +158,17 @@ class RandomData(AbstractStudy):
         further = self._specs(RANDOM_LABELS, task, learner, budget)[budget.runs :]
         return Plan((*(column[index] for index in range(budget.runs) for column in columns), *further), ())
 
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """More runs on random labels, when the leak alarm rings on too few of them to prove anything."""
+        planned = self._specs(RANDOM_LABELS, results.task, results.learner, budget)
+        outputs = [run.trace.test_outputs for run in results.completed(planned)]
+        alarm = sound_alarm(sampled_part(results.task, budget.sample), outputs, seed=budget.seed)
+        return self._further(results, budget) if alarm is not None and alarm.rings else ()
+
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Compare the conditions, and look for leaks."""
         specs = {c.name: self._specs(c, results.task, results.learner, budget) for c in self.conditions}
+        specs[RANDOM_LABELS.name] += self._further(results, budget)
         runs = {name: results.completed(specs[name]) for name in specs}
         part = sampled_part(results.task, budget.sample)
         measured = {name: [_measure(part, run) for run in runs[name]] for name in runs}
@@ -181,18 +192,29 @@ class RandomData(AbstractStudy):
         return Outcome(section, None)
 
     def _specs(self, condition: Condition, task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
-        own = sampled(learner, task, budget.sample)
-        own = replace(own, recipe=replace(own.recipe, epochs=self.stretch * own.recipe.epochs))
         number = max(budget.runs, draws_for_alarm(task)) if condition == RANDOM_LABELS else budget.runs
+        return self._draws(condition, task, learner, budget, indices=range(number))
+
+    def _further(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """Runs on random labels beyond those planned, up to as many as prove a leak."""
+        task, learner = results.task, results.learner
+        planned = len(self._specs(RANDOM_LABELS, task, learner, budget))
+        return self._draws(RANDOM_LABELS, task, learner, budget, indices=range(planned, PROVING))
+
+    def _draws(
+        self, condition: Condition, task: Task, learner: Learner, budget: StudyBudget, *, indices: range
+    ) -> tuple[RunSpec, ...]:
+        own = sampled(learner, task, budget.sample)
+        recipe = lengthened(own.recipe, epochs=self.stretch * own.recipe.epochs, steps=self.stretch)
         bases = [
             RunSpec(
                 task=task.fingerprint,
-                learner=own,
+                learner=replace(own, recipe=recipe),
                 seed=run_seed(budget, index),
                 order=run_seed(budget, index),
                 sample=budget.sample,
             )
-            for index in range(number)
+            for index in indices
         ]
         return tuple(condition.spec(base, draw=base.seed) for base in bases)
 
@@ -203,6 +225,15 @@ class RandomData(AbstractStudy):
             f"{counted(epochs, one='epoch', many='epochs')}, the recipe asks for {results.learner.recipe.epochs}.",
             "Inputs are drawn once for all seeds; labels, initial weights and the order of batches anew for each.",
         ]
+        if isinstance(results.learner.recipe.schedule, (Step, WarmUp)) or results.learner.recipe.switches:
+            notes.append("Warm-up, falls of the learning rate and switches come at the same share of these epochs.")
+        further = sum(spec in results.runs for spec in self._further(results, budget))
+        if further:
+            networks = counted(further, one="network was", many="networks were")
+            notes.append(
+                f"The leak alarm rang on fewer than {PROVING} runs, so {networks} trained on random "
+                f"{_targets(results.task)} beyond the plan."
+            )
         if budget.sample is not None:
             notes.append(f"This study looks at {describe_sample(results.task, budget.sample, test=True)}.")
         return tuple(notes)
@@ -290,7 +321,7 @@ def _at_chance(part: Task, alarm: Alarm | None) -> Finding:
     null, margin = _random_class(part), 2 * MARGIN if part.regression else min(MARGIN, _random_class(part) / 2)
     verdict = within(low=interval.low, high=interval.high, null=null, margin=margin)
     if alarm is not None and alarm.rings:
-        verdict = "does not hold"
+        verdict = "does not hold" if alarm.proves else "inconclusive"
     return claim(
         "random-labels-test-at-chance",
         f"No run on random {_targets(part)} was finished."

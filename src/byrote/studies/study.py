@@ -1,5 +1,6 @@
 """What every study is: a plan, and a summary of what came of it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,21 @@ from jaxtyping import Bool, Float, Int
 from byrote.core import derive
 from byrote.data import Task, inclusion, sample_positions
 from byrote.measures import Nearest, nearest
-from byrote.records import BalancedSubset, Fit, FitSpec, Learner, Run, RunSpec, Sample, Section
+from byrote.records import (
+    BalancedSubset,
+    Fit,
+    FitSpec,
+    Learner,
+    Recipe,
+    Run,
+    RunSpec,
+    Sample,
+    Schedule,
+    Section,
+    Step,
+    Switch,
+    WarmUp,
+)
 
 SUBSET_FRACTION = 0.7
 """m/n of Feldman & Zhang 2020."""
@@ -106,6 +121,10 @@ class AbstractStudy(ABC):
         """Say which runs and fits are needed. Pure: the same arguments give the same plan."""
 
     @abstractmethod
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """Say which further runs are wanted, given what came of the plan so far; most studies want none. Pure."""
+
+    @abstractmethod
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Answer from what is there, which may be less than was planned. Pure."""
 
@@ -115,20 +134,83 @@ def run_seed(budget: StudyBudget, index: int) -> int:
     return derive(budget.seed, "run", index)
 
 
+def lengthened(recipe: Recipe, *, epochs: int, steps: float) -> Recipe:
+    """The same recipe over another number of epochs: what it counts in epochs or steps keeps its share of the training.
+
+    A warm-up over the first tenth of the steps, a fall of the learning rate after half of the epochs and a switch at
+    three quarters are there again in a training that is twice as long, as the cosine is that ends with it.
+
+    >>> lengthened(Recipe(epochs=10, schedule=WarmUp(steps=30, then=Step(every=5))), epochs=20, steps=2.0).schedule
+    WarmUp(steps=60, then=Step(every=10, factor=0.1, kind='step'), kind='warm-up')
+
+    Args:
+        recipe: what to lengthen or shorten.
+        epochs: how many there are to be.
+        steps: how many times as many optimiser steps as before that makes.
+    """
+    factor = epochs / recipe.epochs
+    return replace(
+        recipe,
+        epochs=epochs,
+        schedule=_lengthened_schedule(recipe.schedule, epochs=factor, steps=steps),
+        switches=_lengthened_switches(recipe.switches, epochs=factor, steps=steps),
+    )
+
+
+def _lengthened_schedule(schedule: Schedule, *, epochs: float, steps: float) -> Schedule:
+    if isinstance(schedule, WarmUp):
+        then = schedule.then
+        kept = replace(then, every=max(1, round(then.every * epochs))) if isinstance(then, Step) else then
+        return WarmUp(steps=max(1, round(schedule.steps * steps)), then=kept)
+    if isinstance(schedule, Step):
+        return replace(schedule, every=max(1, round(schedule.every * epochs)))
+    return schedule
+
+
+def _lengthened_switches(switches: tuple[Switch, ...], *, epochs: float, steps: float) -> tuple[Switch, ...]:
+    """In their order, each at a step of its own, however close they come."""
+    moved: list[Switch] = []
+    for switch in switches:
+        earliest = moved[-1].step + 1 if moved else 1
+        schedule = _lengthened_schedule(switch.schedule, epochs=epochs, steps=steps)
+        moved.append(replace(switch, step=max(earliest, round(switch.step * steps)), schedule=schedule))
+    return tuple(moved)
+
+
+def _num_steps(recipe: Recipe, *, num_examples: float) -> int:
+    """Optimiser steps of a training on so many examples."""
+    batches = 1 if recipe.batch_size == "all" else math.ceil(num_examples / recipe.batch_size)
+    return recipe.epochs * batches
+
+
 def sampled(learner: Learner, task: Task, sample: Sample | None) -> Learner:
-    """The learner on a sample: more epochs, since each has fewer steps."""
+    """The learner on a sample: more epochs where each has fewer steps, as it has not with full batches."""
     if sample is None:
         return learner
-    factor = min(MOST_SAMPLE_EPOCHS, max(1.0, len(task.train) / sample.train))
-    return replace(learner, recipe=replace(learner.recipe, epochs=max(1, round(learner.recipe.epochs * factor))))
+    recipe, number, part = learner.recipe, len(task.train), min(len(task.train), sample.train)
+    longest = 1.0 if recipe.batch_size == "all" else float(MOST_SAMPLE_EPOCHS)
+    epochs = max(1, round(recipe.epochs * min(longest, max(1.0, number / part))))
+    before, after = (
+        _num_steps(own, num_examples=size) for own, size in ((recipe, number), (replace(recipe, epochs=epochs), part))
+    )
+    return replace(learner, recipe=lengthened(recipe, epochs=epochs, steps=after / before))
+
+
+def on_subsets(learner: Learner, task: Task, sample: Sample | None) -> Learner:
+    """The learner on a random subset: as many epochs, which have fewer steps, except with full batches."""
+    own = sampled(learner, task, sample)
+    number = len(task.train) if sample is None else min(len(task.train), sample.train)
+    before, after = (_num_steps(own.recipe, num_examples=number * share) for share in (1.0, SUBSET_FRACTION))
+    return replace(own, recipe=lengthened(own.recipe, epochs=own.recipe.epochs, steps=after / before))
 
 
 def subset_runs(task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
     """Networks on balanced random subsets, `budget.subsets` of them."""
+    own = on_subsets(learner, task, budget.sample)
     return tuple(
         RunSpec(
             task=task.fingerprint,
-            learner=sampled(learner, task, budget.sample),
+            learner=own,
             seed=run_seed(budget, index),
             order=run_seed(budget, index),
             subset=BalancedSubset(fraction=SUBSET_FRACTION, draw=budget.seed, index=index),
