@@ -269,13 +269,15 @@ def test_a_missing_file_says_which_folder_to_delete(folder: FolderStore, name: s
         folder.read_run(run.spec)
 
 
-def test_a_run_that_lost_its_spec_is_not_taken_for_written(folder: FolderStore) -> None:
+def test_a_run_that_lost_its_spec_is_not_there_and_is_made_again(folder: FolderStore) -> None:
     run = make_run()
     folder.write_run(run)
     (folder.folder / "runs" / run.spec.key / "spec.json").unlink()
     assert run.spec not in folder
-    with pytest.raises(StoreError, match=r"is there but not whole .* Delete that folder"):
-        folder.write_run(run)
+    with pytest.raises(KeyError, match=run.spec.key):
+        folder.read_run(run.spec)
+    folder.write_run(run)
+    assert_equal(folder.read_run(run.spec), run)
 
 
 def change_spec(folder: FolderStore, run: Run, change: Callable[[dict[str, Any]], None]) -> None:
@@ -353,7 +355,7 @@ def test_a_full_disk_leaves_the_store_as_it_was(
 
 def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(StoreError, match=r"Could not write to .*file.*: Not a directory"):
+    with pytest.raises(StoreError, match=r"Could not write to .*file.*A file is where a folder should be"):
         FolderStore(tmp_path / "file").write_run(make_run())
     with pytest.raises(StoreError, match="Could not write"):
         FolderStore(tmp_path / "file").write_fit(make_fit())
