@@ -19,20 +19,20 @@ from byrote.records import (
     TrueInputs,
     TrueLabels,
 )
-from byrote.training import DTYPES, Path, TrainingData, training_data
+from byrote.training import DTYPES, Method, Path, TrainingData, training_data
 
 CPU = torch.device("cpu")
-ALONE = Path(1, False, 0.0, "")
-MODES = Path(1, True, 0.0, "")
+ALONE = Path("single")
+FOREIGN = Path("single", foreign=True)
 
 TRUE, ALL = TrueLabels(), AllExamples()
 CORRUPTED = CorruptedLabels(fraction=0.4, draw=5)
 SUBSET = BalancedSubset(fraction=0.7, draw=3, index=2)
 
 
-def stacked(num_runs: int) -> Path:
+def stacked(num_runs: int, method: Method = "stacked") -> Path:
     """A path of which this many runs go together, untimed."""
-    return Path(num_runs, False, 0.0, "")
+    return Path(method if num_runs > 1 else "single", num_runs)
 
 
 def classes(*, num_train: int = 37, shape: tuple[int, ...] = (5,), num_classes: int = 3, seed: int = 0) -> Task:

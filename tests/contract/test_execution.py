@@ -1,9 +1,9 @@
 """What an executor does: train what is missing, in order of importance, in time, and keep what is done."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from byrote.baselines import fit_baseline
 from byrote.core import ModelError, StoreError
 from byrote.data import Task, inclusion, randomise_targets, sample_positions
-from byrote.execution import Deadline, LocalExecutor, Progress, local
+from byrote.execution import Deadline, LocalExecutor, Progress, desk, forecast
 from byrote.models import linear, mlp
 from byrote.records import (
     Baseline,
@@ -82,7 +82,7 @@ def test_what_is_stored_is_not_trained_again(tmp_path: Path) -> None:
     assert first.num_trained == 3
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again = executor(CLASSES, FolderStore(tmp_path))
-    assert again.missing(specs) == again.missing_runs(specs) == []
+    assert again.missing(specs) == []
     assert again.train(specs)
     assert again.num_trained == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
@@ -92,7 +92,7 @@ def test_runs_added_to_an_old_list_are_trained_alone() -> None:
     store = MemoryStore()
     executor(CLASSES, store).train(many(CLASSES, 3))
     later = executor(CLASSES, store)
-    assert later.missing_runs(many(CLASSES, 5)) == many(CLASSES, 5)[3:]
+    assert later.missing(many(CLASSES, 5)) == many(CLASSES, 5)[3:]
     assert later.train(many(CLASSES, 5))
     assert later.num_trained == 2
 
@@ -223,7 +223,9 @@ class World:
         return [fake_run(one) for one in specs]
 
     def choose_path(self, data: Any, one: RunSpec, *, num_runs: int) -> TrainingPath:
-        visits = one.learner.recipe.epochs * (len(data.train_x) + local.TEST_COST * len(data.test_x))
+        num_train, num_test = len(data.train_x), len(data.test_x)
+        evaluated = forecast.TEST_COST * (num_train + num_test)
+        visits = one.learner.recipe.epochs * (num_train + forecast.TEST_COST * num_test) + evaluated
         return TrainingPath(self.num_stacked, False, self.predicted / visits, "")
 
     def deadline(self, seconds: float) -> Deadline:
@@ -237,9 +239,10 @@ MakeWorld = Callable[..., World]
 def world(monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
     def make(**options: Any) -> World:
         made = World(**options)
-        monkeypatch.setattr(local, "train", made.train)
-        monkeypatch.setattr(local, "choose_path", made.choose_path)
-        monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: made.now, perf_counter=lambda: made.now))
+        monkeypatch.setattr(desk, "train", made.train)
+        monkeypatch.setattr(forecast, "choose_path", made.choose_path)
+        monkeypatch.setattr(time, "monotonic", lambda: made.now)
+        monkeypatch.setattr(time, "perf_counter", lambda: made.now)
         return made
 
     return make

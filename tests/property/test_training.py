@@ -42,7 +42,7 @@ from small_tasks import (
     ALONE,
     CORRUPTED,
     CPU,
-    MODES,
+    FOREIGN,
     SUBSET,
     assert_same,
     classes,
@@ -99,8 +99,8 @@ def test_any_order_alone_or_with_others_gives_the_same_runs(index: int, members:
 def test_models_with_two_modes_give_the_same_runs_however_they_are_cut(model: Any, members: list[int]) -> None:
     specs = population(CLASSES, model, epochs=3)
     data = data_of(CLASSES, specs[0])
-    whole = train(specs, data, path=MODES)
-    for member, run in zip(members, train([specs[m] for m in members], data, path=MODES), strict=True):
+    whole = train(specs, data, path=FOREIGN)
+    for member, run in zip(members, train([specs[m] for m in members], data, path=FOREIGN), strict=True):
         assert_same(whole[member], run, tolerance=0)
 
 
@@ -147,7 +147,7 @@ def test_seeds_orders_labels_and_subsets_each_make_another_run() -> None:
 # --- what is left alone ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "path"), [(mlp(width=3), stacked(2)), (Dropping, MODES), (Normed, MODES)], ids=str)
+@pytest.mark.parametrize(("model", "path"), [(mlp(width=3), stacked(2)), (Dropping, FOREIGN), (Normed, FOREIGN)], ids=str)
 def test_no_global_random_state_is_touched(model: Any, path: Any) -> None:
     specs = population(CLASSES, model, epochs=1)
     data = data_of(CLASSES, specs[0])
@@ -159,7 +159,7 @@ def test_no_global_random_state_is_touched(model: Any, path: Any) -> None:
     assert all(np.array_equal(one, two) for one, two in zip(before[1], after[1], strict=True))
 
 
-@pytest.mark.parametrize(("model", "path"), [(mlp(width=3), stacked(2)), (Dropping, MODES)], ids=str)
+@pytest.mark.parametrize(("model", "path"), [(mlp(width=3), stacked(2)), (Dropping, FOREIGN)], ids=str)
 def test_the_global_random_state_does_not_matter(model: Any, path: Any) -> None:
     specs = population(CLASSES, model, epochs=2)
     data = data_of(CLASSES, specs[0])
@@ -210,7 +210,7 @@ def disturbed(task: Task, held_out: np.ndarray) -> Task:
 
 @pytest.mark.parametrize(
     ("model", "path"),
-    [(mlp(width=7), stacked(2)), (mlp(width=7), ALONE), (Normed, MODES), (HomemadeNorm, MODES), (Dropping, MODES)],
+    [(mlp(width=7), stacked(2)), (mlp(width=7), ALONE), (Normed, FOREIGN), (HomemadeNorm, FOREIGN), (Dropping, FOREIGN)],
     ids=str,
 )
 def test_what_is_held_out_reaches_nothing(model: Any, path: Any) -> None:
@@ -252,7 +252,7 @@ def initial_losses(one: Any) -> np.ndarray:
     return nn.functional.cross_entropy(module(x), y, reduction="none").detach().numpy()
 
 
-@pytest.mark.parametrize(("model", "path"), [(Dropping, MODES), (mlp(width=4), ALONE), (mlp(width=4), stacked(2))])
+@pytest.mark.parametrize(("model", "path"), [(Dropping, FOREIGN), (mlp(width=4), ALONE), (mlp(width=4), stacked(2))])
 def test_the_trace_is_of_the_evaluation_mode(model: Any, path: Any) -> None:
     """With a learning rate that moves nothing, every visit of every example is the initial network's evaluation."""
     one = spec(CLASSES, model, epochs=3, optimiser=SGD(lr=1e-300, momentum=0.0))
@@ -264,7 +264,7 @@ def test_the_trace_is_of_the_evaluation_mode(model: Any, path: Any) -> None:
 @settings(max_examples=10, deadline=None)
 def test_margins_are_differences_of_logits_and_losses_their_cross_entropy(seed: int) -> None:
     one = spec(CLASSES, Dropping, seed=seed, epochs=1, labels=CORRUPTED)
-    (run,) = train([one], data_of(CLASSES, one), path=MODES)
+    (run,) = train([one], data_of(CLASSES, one), path=FOREIGN)
     y, z = randomise_targets(CLASSES, CORRUPTED).targets, run.trace.train_outputs
     own = z[np.arange(len(y)), y]
     others = np.where(np.arange(3) == y[:, None], -np.inf, z).max(1)
@@ -395,7 +395,7 @@ def test_data_of_other_runs_are_refused() -> None:
 def test_a_model_with_two_modes_is_not_stacked() -> None:
     specs = population(CLASSES, Normed)
     with pytest.raises(ValueError, match="one at a time"):
-        train(specs, data_of(CLASSES, specs[0]), path=MODES._replace(num_stacked=2))
+        train(specs, data_of(CLASSES, specs[0]), path=FOREIGN._replace(num_stacked=2))
 
 
 def test_an_empty_subset_is_refused() -> None:

@@ -49,7 +49,7 @@ def _run(model: ModelSpec, optimiser: SGD | AdamW, device: str, path: Path):
 @pytest.mark.parametrize("optimiser", [SGD(lr=0.05), AdamW()], ids=lambda o: o.kind)
 @pytest.mark.parametrize("num_stacked", [1, 4])
 def test_cuda_trains_what_the_cpu_trains(model: ModelSpec, optimiser: SGD | AdamW, num_stacked: int) -> None:
-    path = Path(num_stacked, False, 0.0, "")
+    path = Path("stacked" if num_stacked > 1 else "single", num_stacked)
     for cpu, gpu in zip(_run(model, optimiser, "cpu", path), _run(model, optimiser, "cuda", path), strict=True):
         np.testing.assert_allclose(gpu.trace.loss, cpu.trace.loss, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(gpu.trace.test_outputs, cpu.trace.test_outputs, rtol=1e-7, atol=1e-8)
@@ -62,7 +62,7 @@ def _dropout() -> torch.nn.Module:
 
 
 def test_dropout_on_cuda_repeats_itself_and_leaves_the_generators_alone() -> None:
-    path = Path(1, True, 0.0, "")
+    path = Path("single")
     before = torch.cuda.get_rng_state()
     first, second = (_run(custom(_dropout), SGD(lr=0.05), "cuda", path) for _ in range(2))
     assert torch.equal(before, torch.cuda.get_rng_state())

@@ -1,15 +1,29 @@
 """The population engine: many runs trained at once, the same numbers however they are cut."""
 
-from byrote.training.nature import Nature, inspect_model
+from byrote.training.nature import Method, Nature, inspect_model
 from byrote.training.paths import Path, choose_path
-from byrote.training.population import DTYPES, TrainingData, batchmates, steps_per_epoch, training_data
+from byrote.training.population import DTYPES, TrainingData, training_data
+from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Given, GradientGram, LogSpaced, Moment
+from byrote.training.remembered import Remembered, RememberedPath
+from byrote.training.rules import batches, batchmates, steps_per_epoch
 from byrote.training.train import train
 
 __all__ = [
     "DTYPES",
+    "AbstractProbe",
+    "Answers",
+    "Checkpoint",
+    "Given",
+    "GradientGram",
+    "LogSpaced",
+    "Method",
+    "Moment",
     "Nature",
     "Path",
+    "Remembered",
+    "RememberedPath",
     "TrainingData",
+    "batches",
     "batchmates",
     "choose_path",
     "inspect_model",

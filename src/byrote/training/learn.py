@@ -1,35 +1,90 @@
 """One step: answer a batch, be judged, learn."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from byrote.records import Optimiser
-from byrote.training.losses import example_losses, population_loss
-from byrote.training.networks import AbstractNetworks
-from byrote.training.optimise import OptimiserState, update
+from byrote.training.draws import narrow, normal
+from byrote.training.losses import output_slopes
+from byrote.training.networks import AbstractNetworks, Pass
+from byrote.training.optimise import Gradient, OptimiserState, clip, fit, norms, update, whole
+from byrote.training.rules import PerRun, Rules
+
+NOISE = 1 << 30
+"""The number under which input noise is drawn from a step's keys; dropout layers have lower ones."""
+
+
+class Lesson(NamedTuple):
+    """What a step is about."""
+
+    x: Float[Tensor, "run batch ..."]
+    """Stride 0 along the runs where they share a batch."""
+    targets: Shaped[Tensor, "run batch"]
+    included: Bool[Tensor, "run batch"]
+    """Which examples each run is trained on."""
+    keys: Int[Tensor, "run 2"]
+    """What each run draws from in its whole training."""
+    step: int
+    """Counted from 0."""
 
 
 def learn(
-    networks: AbstractNetworks,
-    x: Float[Tensor, "run batch ..."],
-    *,
-    targets: Shaped[Tensor, "run batch"],
-    included: Bool[Tensor, "run batch"],
-    regression: bool,
-    optimiser: Optimiser,
-    state: OptimiserState,
-    lr: float,
-    step: int,
+    networks: AbstractNetworks, lesson: Lesson, *, rules: Rules, state: OptimiserState, regression: bool
 ) -> Float[Tensor, "run batch output"]:
-    """Take one step, counted from 0, each network on its own batch.
+    """Take one step, each network on its own batch.
 
     Returns:
         What the networks said before the step, in evaluation mode.
     """
-    outputs = networks.training_logits(x, included=included, step=step)
-    losses = example_losses(outputs.learnt, targets, regression=regression)
-    loss = population_loss(losses, included)
-    gradients = torch.autograd.grad(loss, networks.parameters, allow_unused=True)
-    update(optimiser, parameters=networks.parameters, gradients=gradients, state=state, lr=lr, step=step + 1)
-    return outputs.recorded
+    about = Pass(lesson.included, narrow(lesson.keys, lesson.step), rules.dropout, lesson.step)
+    x = _noisy(lesson.x, keys=about.keys, deviation=rules.input_noise)
+    separate = x is not lesson.x or networks.differ(rules.dropout)
+    recorded = networks.outputs(lesson.x) if separate else None
+
+    def slopes(outputs: Tensor) -> Tensor:
+        return output_slopes(
+            outputs,
+            lesson.targets,
+            included=lesson.included,
+            label_smoothing=rules.label_smoothing,
+            regression=regression,
+        )
+
+    learnt = networks.forward(x, about)
+    if recorded is None:
+        recorded = learnt.clone() if _sharpens(rules) else learnt
+    gradients = networks.gradients(slopes(learnt))
+    with torch.no_grad():
+        if _sharpens(rules):
+            before = [weight.clone() for weight in networks.weights]
+            _climb(networks, gradients, rules.rho)
+            gradients = networks.gradients(slopes(networks.forward(x, about._replace(again=True))))
+            torch._foreach_copy_(list(networks.weights), before)  # pyright: ignore[reportPrivateImportUsage]
+        update(rules, weights=networks.weights, gradients=clip(gradients, rules.clip_norm), state=state)
+    return recorded
+
+
+def _sharpens(rules: Rules) -> bool:
+    return isinstance(rules.rho, Tensor) or rules.rho > 0
+
+
+def _climb(networks: AbstractNetworks, gradients: list[Gradient], rho: PerRun) -> None:
+    """θ ← θ + ρ·g/‖g‖₂, for each run by its own norm."""
+    reached = [(w, g) for w, g in zip(networks.weights, whole(gradients), strict=True) if g is not None]
+    length = norms([gradient for _, gradient in reached])
+    share = torch.as_tensor(rho, dtype=length.dtype, device=length.device) / (length + 1e-12)
+    for weight, gradient in reached:
+        weight.add_(gradient * fit(share.expand(len(gradient)), gradient))
+
+
+def _noisy(
+    x: Float[Tensor, "run batch ..."], *, keys: Int[Tensor, "run 2"], deviation: PerRun
+) -> Float[Tensor, "run batch ..."]:
+    """Inputs with Gaussian noise, each run's from its own keys; the inputs themselves where there is none."""
+    if isinstance(deviation, float) and deviation == 0:
+        return x
+    drawn = torch.stack([normal(key, x[0]) for key in narrow(keys, NOISE)])
+    amount = torch.as_tensor(deviation, dtype=torch.float64, device=x.device).expand(len(x))
+    return x + fit(amount, drawn) * drawn

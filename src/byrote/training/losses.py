@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from byrote.training.rules import PerRun
+
 
 def example_losses(
     outputs: Float[Tensor, "run batch output"], targets: Shaped[Tensor, "run batch"], *, regression: bool
@@ -27,16 +29,42 @@ def example_losses(
     return nn.functional.cross_entropy(outputs.mT.contiguous(), targets, reduction="none")
 
 
-def population_loss(losses: Float[Tensor, "run batch"], included: Bool[Tensor, "run batch"]) -> Float[Tensor, ""]:
-    """The sum over runs of each run's mean loss over the examples it is trained on: Σ_r Σ_i w_ri ℓ_ri / Σ_i w_ri.
+def output_slopes(
+    outputs: Float[Tensor, "run batch output"],
+    targets: Shaped[Tensor, "run batch"],
+    *,
+    included: Bool[Tensor, "run batch"],
+    label_smoothing: PerRun,
+    regression: bool,
+) -> Float[Tensor, "run batch output"]:
+    """The gradient, with respect to the outputs, of each run's mean loss over the examples it is trained on.
 
-    Runs share no weights, so the gradient of the sum is every run's own gradient. A run with no included example in
-    the batch adds 0.
+    With weights w_i = [i included]/Σ[included] it is w_i·(softmax(z_i) − (1 − ε)·onehot(y_i) − ε/k), or
+    2·w_i·(z_i − y_i) for regression. A run with no included example in the batch has 0 everywhere.
 
-    >>> population_loss(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]]))
-    tensor(2.)
+    >>> output_slopes(torch.zeros(1, 1, 2), torch.tensor([[0]]), included=torch.tensor([[True]]), label_smoothing=0.0,
+    ...     regression=False)
+    tensor([[[-0.5000,  0.5000]]])
+
+    Args:
+        outputs: logits z, or the prediction as the only output.
+        targets: class codes y, or standardised numbers.
+        included: which examples each run is trained on.
+        label_smoothing: ε; not for regression.
+        regression: which of the two.
     """
-    return (losses.masked_fill(~included, 0).sum(1) / included.sum(1).clamp(min=1)).sum()
+    share = included.to(outputs.dtype) / included.sum(1, keepdim=True).clamp(min=1)
+    if regression:
+        return (2 * share * (outputs[..., 0] - targets))[..., None]
+    # torch's softmax over a short last axis takes several times as long as over one before it.
+    slopes = outputs.mT.softmax(1).mul_(share[:, None])
+    away = -share
+    if isinstance(label_smoothing, Tensor) or label_smoothing:
+        smoothing = torch.as_tensor(label_smoothing, dtype=outputs.dtype, device=outputs.device)
+        smoothing = smoothing.expand(len(outputs))[:, None]
+        slopes.sub_((share * smoothing / outputs.shape[-1])[:, None])
+        away = away * (1 - smoothing)
+    return slopes.scatter_add_(1, targets[:, None], away[:, None]).mT
 
 
 def margins(

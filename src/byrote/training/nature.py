@@ -1,31 +1,44 @@
-"""What kind of model this is: can many be stacked, does it behave differently while training?"""
+"""What kind of model this is: how may it be trained, does it behave differently while training?"""
 
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 
 from byrote.core import ModelError, describe_failure
-from byrote.training.networks import AbstractNetworks, SingleNetwork, StackedNetworks, seeded
+from byrote.records import SGD, Recipe
+from byrote.training.dense import DenseNetworks, is_dense
+from byrote.training.draws import run_keys
+from byrote.training.layers import DROPOUTS, OwnedBatchNorm, own_layers
+from byrote.training.networks import AbstractNetworks, Pass, seeded
+from byrote.training.optimise import OptimiserState, update
+from byrote.training.rules import Batch, Rulebook
+from byrote.training.single import SingleNetwork
+from byrote.training.stacked import StackedNetworks
+from byrote.training.unfolded import unfoldable
+
+Method = Literal["single", "stacked", "unfolded", "dense"]
+"""One at a time; through `torch.func.vmap`; so, with convolutions as matrix products; written out as products."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 """Relative and absolute: rounding passes, another function does not."""
 JITTER = 0.05
 """Standard deviation of what is added to weights, so that a head that starts at zero hides nothing behind it."""
+RATE = 0.5
+"""Of dropout, while methods are compared."""
 
 
 class Nature(NamedTuple):
     """How a model may be trained."""
 
-    stackable: bool
-    """`torch.func.vmap` gives the outputs and gradients that the module itself gives."""
-    modes_differ: bool
-    """Dropout, BatchNorm and their kind: training mode is not evaluation mode."""
+    methods: tuple[Method, ...]
+    """Those that give the outputs and gradients of the module itself; `single` is always one."""
+    foreign: bool
+    """While training it draws random numbers, mixes examples or changes buffers, other than through torch's dropout and
+    batch normalisation layers: its training passes see nothing but the examples trained on."""
     reason: str
     """Why it cannot be stacked; empty when it can."""
 
@@ -42,20 +55,96 @@ def inspect_model(make: Callable[[int], nn.Module], x: Float[Tensor, "batch ..."
             evaluation mode differ; the answer to one example depends on the others in the batch; the model fails in
             training mode.
     """
-    first, again, other = make(0), make(0), make(1)
+    first, again = make(0), make(0)
     _refuse_shared(first, again)
-    for seed, module in ((0, first), (0, again), (1, other)):
-        _jitter(module.to(x.device), seed)
+    for module in (first, again):
+        _jitter(module.to(x.device), 0)
     recorded, drew = _outputs(first.eval(), x, seed=1)
     _refuse_random(recorded, _outputs(first, x, seed=2)[0], drew=drew)
     half = max(1, len(x) // 2)
     _refuse_mixing(recorded[:half], _outputs(first, x[:half], seed=1)[0])
-    learnt, drew = _outputs(again.train(), x, seed=2)
-    by_type = any(isinstance(layer, (_NormBase, _DropoutNd)) for layer in first.modules())
-    if by_type or drew or not _same(recorded, learnt):
-        return Nature(False, True, "training and evaluation mode differ (dropout or batch statistics)")
-    reason = _reason_against_stacking(first, other, x)
-    return Nature(not reason, False, reason)
+    _outputs(again.train(), x, seed=2)
+    if _is_foreign(make, x):
+        reason = "while training it draws, mixes or remembers in layers of its own"
+        return Nature(("single",), True, reason)
+    methods, reason = ["single"], ""
+    for method in _stacks(make(0)):
+        reason = _reason_against(method, make, x)
+        methods += [] if reason else [method]
+    return Nature(tuple(methods), False, reason if len(methods) == 1 else "")  # pyright: ignore
+
+
+def networks_of(
+    method: Method,
+    modules: Sequence[nn.Module],
+    *,
+    device: torch.device,
+    seed: int = 0,
+    foreign: bool = False,
+    channels_last: bool = False,
+    autocast: bool = False,
+) -> AbstractNetworks:
+    """Modules as a method trains them; `seed` is that of a run trained alone."""
+    match method:
+        case "single":
+            return SingleNetwork(
+                modules[0], device=device, seed=seed, foreign=foreign, channels_last=channels_last, autocast=autocast
+            )
+        case "dense":
+            return DenseNetworks(modules, device=device)
+        case "stacked" | "unfolded":
+            return StackedNetworks(modules, device=device, unfold=method == "unfolded", autocast=autocast)
+
+
+def _stacks(module: nn.Module) -> Iterator[Method]:
+    """What may be tried."""
+    if is_dense(module):
+        yield "dense"
+    yield "stacked"
+    if unfoldable(module):
+        yield "unfolded"
+
+
+def _is_foreign(make: Callable[[int], nn.Module], x: Tensor) -> bool:
+    """Whether, with the engine's layers in it, the model still does in training what only the engine may do."""
+    plain, owned, evaluated = make(0), make(0), make(0)
+    for layer in plain.modules():
+        if type(layer) in DROPOUTS:
+            layer.p = 0.0  # pyright: ignore
+    layers = own_layers(owned)
+    own_layers(evaluated)
+    for module in (plain, owned, evaluated):
+        _jitter(module.to(x.device), 0)
+    expected = _outputs(plain.train(), x, seed=3).outputs
+    everything = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    _set(layers.batch_norms.values(), everything)
+    for dropout in layers.dropouts.values():
+        dropout.rate = torch.zeros((), device=x.device)
+    kept = {name: buffer.clone() for name, buffer in owned.named_buffers() if not _is_owned(name, layers.batch_norms)}
+    learnt, drew = _outputs(owned.train(), x, seed=3)
+    remembers = any(not torch.equal(kept[name], buffer) for name, buffer in owned.named_buffers() if name in kept)
+    if drew or remembers or not _same(learnt, expected):
+        return True
+    if not layers.batch_norms and not _same(learnt, _outputs(evaluated.eval(), x, seed=3).outputs):
+        return True
+    half = everything.clone()
+    half[: len(x) // 2] = False
+    _set(layers.batch_norms.values(), half)
+    before = _outputs(owned, x, seed=3).outputs[half]
+    return not _same(before, _outputs(owned, torch.where(_rows(half, x), x, x + 1), seed=3).outputs[half])
+
+
+def _rows(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (x.ndim - 1))
+
+
+def _set(norms: Iterable[OwnedBatchNorm], included: Tensor) -> None:
+    for norm in norms:
+        norm.included = included
+
+
+def _is_owned(buffer: str, norms: dict[str, OwnedBatchNorm]) -> bool:
+    return buffer.rpartition(".")[0] in norms
 
 
 def _refuse_shared(first: nn.Module, again: nn.Module) -> None:
@@ -121,38 +210,58 @@ def _refuse_mixing(together: Tensor, alone: Tensor) -> None:
         )
 
 
-def _reason_against_stacking(first: nn.Module, other: nn.Module, x: Tensor) -> str:
-    """Stack two different networks and compare the second with itself; empty when all is well."""
+def _reason_against(method: Method, make: Callable[[int], nn.Module], x: Tensor) -> str:
+    """Stack two different networks and compare the second with itself alone; empty when all is well."""
+    own = _answers(networks_of("single", [_ready(make, 0, x)], device=x.device), x, seeds=(0,))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="There is a performance drop")
-            stacked = StackedNetworks([other, first], device=x.device)
-            outputs, gradients = _answers(stacked, x)
+            pair = networks_of(method, [_ready(make, 1, x), _ready(make, 0, x)], device=x.device)
+            both = _answers(pair, x, seeds=(1, 0))
     except Exception as error:
         return f"torch.func.vmap cannot run it: {type(error).__name__}: {error!s:.200}"
-    own_outputs, own_gradients = _answers(SingleNetwork(first, device=x.device, modes_differ=False, seed=0), x)
-    if not _same(outputs[1], own_outputs[0]):
-        return "torch.func.vmap gives other outputs than the module itself"
-    if not all(_same(g[1], own) for g, own in zip(gradients, own_gradients, strict=True)):
-        return "torch.func.vmap gives other gradients than the module itself"
+    for what, together, alone in zip(both._fields, both, own, strict=True):
+        if any(not _same(together[name][1], alone[name][0]) for name in alone):
+            return f"stacked, it gives other {what} than the module itself"
     return ""
 
 
+def _ready(make: Callable[[int], nn.Module], seed: int, x: Tensor) -> nn.Module:
+    module = make(seed).to(x.device)
+    _jitter(module, seed)
+    return module
+
+
 class _Answers(NamedTuple):
-    outputs: Tensor
-    gradients: tuple[Tensor, ...]
+    outputs: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    """What a step of gradient descent at a rate of 1 takes away from the state."""
 
 
-def _answers(networks: AbstractNetworks, x: Tensor) -> _Answers:
-    with torch.enable_grad():
-        outputs = networks.logits(x)
-        gradients = torch.autograd.grad(
-            outputs.square().sum(), networks.parameters, allow_unused=True, materialize_grads=True
+def _answers(networks: AbstractNetworks, x: Tensor, *, seeds: Sequence[int]) -> _Answers:
+    """In evaluation mode, and in a training pass on half the examples with dropout."""
+    shared = x.expand(len(seeds), *x.shape)
+    included = torch.ones(len(seeds), len(x), dtype=torch.bool, device=x.device)
+    included[:, 1::2] = False
+    keys = run_keys(seeds, "inspection", device=x.device)
+    rate = torch.full((len(seeds),), RATE, dtype=torch.float64, device=x.device)
+    evaluated = networks.outputs(shared)
+    before = {name: part.clone() for name, part in networks.state().items()}
+    learnt = networks.forward(shared, Pass(included, keys, rate, 0)).clone()
+    gradients = networks.gradients(torch.where(included[..., None], 2 * learnt, 0))
+    rulebook = Rulebook([Recipe(optimiser=SGD(lr=1.0, momentum=0.0))] * len(seeds), total=1, device=x.device)
+    with torch.no_grad():
+        update(
+            rulebook.at(Batch(0, 0, 0, len(x), 0)),
+            weights=networks.weights,
+            gradients=gradients,
+            state=OptimiserState(),
         )
-    return _Answers(outputs.detach(), gradients)
+    changes = {name: before[name] - part for name, part in networks.state().items() if part.is_floating_point()}
+    return _Answers({"evaluation": evaluated, "training": learnt}, changes)
 
 
 def _same(one: Tensor, two: Tensor) -> bool:
     tolerance = TOLERANCE[one.dtype]
-    scale = max(1.0, float(two.abs().max())) if two.numel() else 1.0
+    scale = max(1.0, float(two.detach().abs().max())) if two.numel() else 1.0
     return torch.allclose(one, two, rtol=tolerance, atol=tolerance * scale, equal_nan=True)

@@ -1,8 +1,8 @@
-"""The fast path: stacked or one at a time, whichever a few timed steps say."""
+"""The fast path: every way a population can be trained is timed for a few steps, and the fastest is taken."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -13,71 +13,91 @@ from torch import nn
 from byrote.core import ModelError
 from byrote.models import build
 from byrote.records import RunSpec
-from byrote.training.learn import learn
-from byrote.training.nature import Nature, inspect_model
-from byrote.training.networks import AbstractNetworks, SingleNetwork, StackedNetworks
-from byrote.training.optimise import start
-from byrote.training.population import DTYPES, TrainingData, batch_size, run_targets
+from byrote.training.draws import run_keys
+from byrote.training.learn import Lesson, learn
+from byrote.training.memory import free_bytes, step_bytes
+from byrote.training.nature import Method, Nature, inspect_model, networks_of
+from byrote.training.optimise import OptimiserState
+from byrote.training.population import DTYPES, TrainingData, run_targets
+from byrote.training.remembered import Remembered, situation
+from byrote.training.rules import Batch, Rulebook, batch_size
 
-STACKS = (1, 8, 16, 32)
-"""Runs stacked at once that are tried; more gain nothing on two cores and delay the first result."""
-MEMORY = 2 * 1024**3
-"""Bytes that a stack's weights, gradients, moments and trace may take."""
+STACKS = (1, 2, 4, 8, 16, 32, 64)
+"""Runs stacked at once that are tried; more gain nothing and delay the first result."""
+SHARE = 0.5
+"""Of the memory that is free, what a stack may take."""
 INSPECTED = 8
 """Inputs that are put through a model to see how it may be trained."""
 TIMED_STEPS = 4
+HOPELESS = 3.0
+"""A way that takes this many times as long as the best so far on its first step is not timed further."""
 
 
 class Path(NamedTuple):
     """How to train a population."""
 
-    num_stacked: int
+    method: Method = "single"
+    num_stacked: int = 1
     """Runs trained at once; 1 is one at a time."""
-    modes_differ: bool
-    """Whether a training step behaves differently from an evaluation (dropout, BatchNorm)."""
-    seconds_per_visit: float
+    foreign: bool = False
+    """Whether layers other than the engine's behave differently while training."""
+    seconds_per_visit: float = math.inf
     """Measured: one run, one example, forward and backward."""
-    reason: str
+    reason: str = ""
     """Why it is not stacked; empty when it is."""
     channels_last: bool = False
     """Images and convolutions with their channels innermost in memory: the same numbers, often sooner on a CPU."""
     num_threads: int | None = None
     """Threads within an operation; None leaves torch's setting. Tiny networks are faster with one."""
+    bytes_per_run: int = 0
+    """Measured: what a run takes while it trains, its trace included."""
 
 
-def choose_path(data: TrainingData, spec: RunSpec, *, num_runs: int) -> Path:
+def choose_path(
+    data: TrainingData,
+    spec: RunSpec,
+    *,
+    num_runs: int,
+    remembered: Remembered | None = None,
+    num_workers: int = 1,
+) -> Path:
     """Inspect the model, time a few steps every way it can be trained and take the fastest.
 
     Args:
         data: what the runs read.
-        spec: one of the runs; the others differ from it in seed, order, labels and subset index.
+        spec: one of the runs; the others differ from it in seed, order, labels, subset index and numbers of the recipe.
         num_runs: how many there will be.
+        remembered: where timings are looked up and kept; None times again.
+        num_workers: processes that train at the same time: they share the memory, and each has one thread.
 
     Raises:
         ModelError: the model cannot be built, or what it left behind would be silently wrong.
     """
     make = partial(_make, spec, data)
-    nature = inspect_model(make, data.train_x[:INSPECTED])
-    timed = [
-        path._replace(seconds_per_visit=_seconds(path, make, data, spec))
-        for path in _candidates(make(0), data, spec, nature, num_runs=num_runs)
-    ]
+    with threads(1 if num_workers > 1 else None):
+        nature = inspect_model(make, data.train_x.take(_first(data, INSPECTED)))
+        per_run = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
+        per_run += _trace_bytes(data, spec)
+        most = max(1, min(num_runs, int(SHARE * free_bytes(data.train_x.device) / num_workers / per_run)))
+        candidates = list(_candidates(make(0), data, nature, most=most))
+        key = situation(make(0), data, spec, candidates=[_label(path) for path in candidates])
+        times = remembered.get(key) if remembered is not None else None
+        if times is None or set(times) != {_label(path) for path in candidates}:
+            times = _race(candidates, make, data, spec)
+            if remembered is not None:
+                remembered.put(key, spec=spec, times=times)
+    timed = [path._replace(seconds_per_visit=times[_label(path)], bytes_per_run=per_run) for path in candidates]
+    return _best(timed, nature)
+
+
+def _best(timed: list[Path], nature: Nature) -> Path:
     best = min(timed, key=lambda path: path.seconds_per_visit)
     if best.num_stacked > 1:
         return best
     stacked = [path.seconds_per_visit for path in timed if path.num_stacked > 1]
     ratio = min(stacked, default=math.inf) / best.seconds_per_visit
-    faster = f"one at a time is {ratio:.1f} times as fast" if stacked else "there is only one run"
+    faster = f"one at a time is {ratio:.1f} times as fast" if stacked else "there is only one run, or room for one"
     return best._replace(reason=nature.reason or faster)
-
-
-def networks_of(path: Path, modules: Sequence[nn.Module], *, device: torch.device, seed: int) -> AbstractNetworks:
-    """The modules as the path trains them; `seed` is that of a run trained alone."""
-    if path.num_stacked == 1:
-        return SingleNetwork(
-            modules[0], device=device, modes_differ=path.modes_differ, seed=seed, channels_last=path.channels_last
-        )
-    return StackedNetworks(modules, device=device)
 
 
 @contextmanager
@@ -92,66 +112,104 @@ def threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _candidates(
-    module: nn.Module, data: TrainingData, spec: RunSpec, nature: Nature, *, num_runs: int
-) -> Iterator[Path]:
-    """Every way worth timing."""
+def _first(data: TrainingData, number: int) -> torch.Tensor:
+    return torch.arange(min(number, len(data.train_x)), device=data.train_x.device)
+
+
+def _stacking(nature: Nature) -> Method:
+    """The way that is tried first for many runs."""
+    return nature.methods[1] if len(nature.methods) > 1 else "single"
+
+
+def _label(path: Path) -> str:
+    """`dense x16, 1 thread`."""
+    layout = " channels-last" if path.channels_last else ""
+    count = "" if path.num_threads is None else f", {path.num_threads} thread{'s' * (path.num_threads > 1)}"
+    return f"{path.method}{layout} x{path.num_stacked}{count}"
+
+
+def _candidates(module: nn.Module, data: TrainingData, nature: Nature, *, most: int) -> Iterator[Path]:
+    """Every way worth timing, the surest first."""
     device = data.train_x.device
-    most = min(num_runs, _fitting(module, data, spec)) if nature.stackable else 1
-    sizes = sorted({min(size, most) for size in STACKS})
-    convolves = data.train_x.ndim == 4 and any(isinstance(layer, nn.Conv2d) for layer in module.modules())
-    layouts = (False, True) if convolves and device.type == "cpu" else (False,)
-    counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [None]
+    convolves = data.train_x.values.ndim == 4 and any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    on_cpu = device.type == "cpu"
+    layouts = (False, True) if convolves and on_cpu else (False,)
+    counts = sorted({1, torch.get_num_threads()}) if on_cpu else [None]
     for number in counts:
         for layout in layouts:
-            yield Path(1, nature.modes_differ, math.inf, "", channels_last=layout, num_threads=number)
-        for size in sizes:
-            if size > 1:
-                yield Path(size, False, math.inf, "", num_threads=number)
+            yield Path("single", foreign=nature.foreign, channels_last=layout, num_threads=number)
+        for method in nature.methods[1:]:
+            for size in sorted({min(size, most) for size in STACKS}):
+                if size > 1 or method == "dense":
+                    yield Path(method, size, num_threads=number)
 
 
 def _make(spec: RunSpec, data: TrainingData, seed: int) -> nn.Module:
     return build(spec.learner.model, task=data.task, seed=seed, dtype=DTYPES[spec.learner.recipe.dtype])
 
 
-def _fitting(module: nn.Module, data: TrainingData, spec: RunSpec) -> int:
-    """Runs that fit into `MEMORY`: weight, gradient and two moments; two traces; outputs and what is made of them."""
-    weights = sum(weight.numel() for weight in module.parameters())
-    trace = len(data.train_x) * (2 * spec.learner.recipe.epochs + 4 * data.task.num_outputs)
-    return max(1, MEMORY // (data.train_x.element_size() * (4 * weights + trace)))
+def _trace_bytes(data: TrainingData, spec: RunSpec) -> int:
+    """Loss and margin of every epoch; outputs, and what is made of them."""
+    trace = 2 * spec.learner.recipe.epochs + 4 * data.task.num_outputs
+    return len(data.train_x) * trace * DTYPES[spec.learner.recipe.dtype].itemsize
 
 
-def _seconds(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec) -> float:
+def _race(
+    candidates: list[Path], make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec
+) -> dict[str, float]:
+    """Seconds per visit of every candidate: the least over a few steps; infinite for one that fails."""
+    times: dict[str, float] = {}
+    for path in candidates:
+        best = min(times.values(), default=math.inf)
+        times[_label(path)] = _seconds(path, make, data, spec, best=best)
+    return times
+
+
+def _seconds(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec, *, best: float) -> float:
     """The least time of a step, per run and example, after one that is not counted; infinite when the path fails."""
-    batch = batch_size(spec, num_examples=len(data.train_x))
-    modules = [make(seed) for seed in range(path.num_stacked)]
-    networks = networks_of(path, modules, device=data.train_x.device, seed=0)
-    drawn = run_targets([spec], data)
-    targets, included = (part[:, :batch].expand(path.num_stacked, -1) for part in drawn)
-    order = torch.arange(batch, device=data.train_x.device).expand(path.num_stacked, -1)
-    optimiser = spec.learner.recipe.optimiser
-    state = start(optimiser, networks.parameters)
-    times: list[float] = []
-    with torch.enable_grad(), threads(path.num_threads):
-        for step in range(1 + TIMED_STEPS):
-            began = time.perf_counter()
-            try:
-                learn(
-                    networks,
-                    data.train_x[order],
-                    targets=targets,
-                    included=included,
-                    regression=bool(data.task.regression),
-                    optimiser=optimiser,
-                    state=state,
-                    lr=optimiser.lr,
-                    step=step,
-                )
-            except ModelError:
-                if path.channels_last:  # A module that calls view() may need its channels where they were.
-                    return math.inf
+    visits = path.num_stacked * batch_size(spec, num_examples=len(data.train_x))
+    least = math.inf
+    with threads(path.num_threads):
+        try:
+            step = _step(path, make, data, spec)
+            step()
+            for _ in range(TIMED_STEPS):
+                began = time.perf_counter()
+                step()
+                if data.train_x.device.type == "cuda":
+                    torch.cuda.synchronize(data.train_x.device)
+                least = min(least, (time.perf_counter() - began) / visits)
+                if least > HOPELESS * best:
+                    break
+        except (ModelError, MemoryError, torch.OutOfMemoryError):
+            if path == Path("single", foreign=path.foreign, num_threads=path.num_threads):
                 raise
-            if data.train_x.device.type == "cuda":
-                torch.cuda.synchronize(data.train_x.device)
-            times.append(time.perf_counter() - began)
-    return min(times[1:]) / batch / path.num_stacked
+            return math.inf  # A module that calls view() may need its channels where they were.
+    return least
+
+
+def _step(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec) -> Callable[[], object]:
+    """A training step that can be taken again and again."""
+    number, recipe, device = path.num_stacked, spec.learner.recipe, data.train_x.device
+    modules = [make(seed) for seed in range(number)]
+    networks = networks_of(
+        path.method,
+        modules,
+        device=device,
+        foreign=path.foreign,
+        channels_last=path.channels_last,
+        autocast=recipe.autocast,
+    )
+    size = batch_size(spec, num_examples=len(data.train_x))
+    drawn = run_targets([spec], data)
+    targets, included = (part[:, :size].expand(number, -1) for part in drawn)
+    order = _first(data, size).expand(number, -1)
+    rules = Rulebook([recipe] * number, total=1, device=device).at(Batch(0, 0, 0, size, 0))
+    state = OptimiserState()
+    keys = run_keys(range(number), "draws", device=device)
+
+    def step() -> object:
+        lesson = Lesson(data.train_x.take(order), targets, included, keys, 0)
+        return learn(networks, lesson, rules=rules, state=state, regression=bool(data.task.regression))
+
+    return step

@@ -1,18 +1,19 @@
 """Runs that can be trained together, and the tensors they share."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from byrote.core import DataError, derive
-from byrote.data import Task, inclusion, randomise_inputs, randomise_targets, sample_positions
-from byrote.records import BalancedSubset, Inputs, RunSpec, Sample, TrueLabels
+from byrote.data import Affine, Task, inclusion, randomise_inputs, randomise_targets, sample_positions
+from byrote.records import GaussianInputs, Inputs, RunSpec, Sample, TrueInputs
+from byrote.training.inputs import PackedInputs, pack
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """What a recipe's dtype stands for."""
@@ -29,8 +30,8 @@ class TrainingData:
     """What was drawn."""
     sample: Sample | None
     """Which part of the whole task this is; None: all of it."""
-    train_x: Float[Tensor, "example ..."]
-    test_x: Float[Tensor, "test_example ..."]
+    train_x: PackedInputs
+    test_x: PackedInputs
     test_y: Shaped[Tensor, "test_example"]
     target_mean: float
     """For regression, networks learn (y − mean)/scale; 0 and 1 otherwise."""
@@ -50,26 +51,52 @@ def training_data(
         dtype: the precision of inputs and, for regression, targets.
 
     Returns:
-        Inputs [example, *task.input_shape], normalised; test targets as class codes or standardised numbers.
+        Inputs [example, *task.input_shape]; test targets as class codes or standardised numbers.
     """
     positions = sample_positions(task, sample)
     part = task if sample is None else task.part(train=positions.train, test=positions.test)
-    drawn = randomise_inputs(part, inputs)
+    drawn = _draw(part, inputs)
     mean, scale = (part.train.y.mean(), part.train.y.std()) if part.regression else (0.0, 1.0)
     shape = (-1, *part.input_shape)
     test_y = (
         torch.as_tensor((part.test.y - mean) / scale, dtype=dtype) if part.regression else torch.as_tensor(part.test.y)
     )
+    packed = partial(
+        pack,
+        device=device,
+        dtype=dtype,
+        mean=float(part.normalise.mean.mean()),
+        scale=float(part.normalise.scale.mean()),
+    )
     return TrainingData(
         task=part,
         inputs=inputs,
         sample=sample,
-        train_x=torch.as_tensor(drawn.train).reshape(shape).to(device, dtype),
-        test_x=torch.as_tensor(drawn.test).reshape(shape).to(device, dtype),
+        train_x=packed(drawn.train.reshape(shape)),
+        test_x=packed(drawn.test.reshape(shape)),
         test_y=test_y.to(device),
         target_mean=float(mean),
         target_scale=float(scale),
     )
+
+
+class _Drawn(NamedTuple):
+    """Inputs after the transformation: normalised, or bytes still to be."""
+
+    train: Shaped[np.ndarray, "example ..."]
+    test: Shaped[np.ndarray, "test_example ..."]
+
+
+def _draw(task: Task, inputs: Inputs) -> _Drawn:
+    """Transform the inputs; bytes that share one mean and scale stay bytes, at a quarter of the memory."""
+    as_bytes = task.train.x.dtype == task.test.x.dtype == np.uint8 and task.normalise.mean.ndim == 0
+    if not as_bytes or task.normalise.scale.ndim or isinstance(inputs, GaussianInputs):
+        drawn = randomise_inputs(task, inputs)
+        return _Drawn(drawn.train, drawn.test)
+    if isinstance(inputs, TrueInputs):
+        return _Drawn(task.train.x, task.test.x)
+    raw = randomise_inputs(replace(task, normalise=Affine()), inputs)
+    return _Drawn(raw.train.astype(np.uint8), raw.test.astype(np.uint8))
 
 
 class RunTargets(NamedTuple):
@@ -99,26 +126,6 @@ def run_targets(specs: Sequence[RunSpec], data: TrainingData) -> RunTargets:
     dtype, device = data.train_x.dtype, data.train_x.device
     labels = torch.as_tensor(targets, dtype=dtype if data.task.regression else torch.int64)
     return RunTargets(labels.to(device), torch.as_tensor(included).to(device))
-
-
-def batchmates(spec: RunSpec) -> RunSpec:
-    """What runs must have in common to be trained together: everything but seed, order, labels and subset index."""
-    subset = replace(spec.subset, index=0) if isinstance(spec.subset, BalancedSubset) else spec.subset
-    return replace(spec, seed=0, order=0, labels=TrueLabels(), subset=subset)
-
-
-def batch_size(spec: RunSpec, *, num_examples: int) -> int:
-    """Examples in a batch, left-out ones among them: as many as make the recipe's batch size of examples trained on.
-
-    A run on 70 % of the examples takes as many steps an epoch, on about as many examples each, as it would alone.
-    """
-    fraction = spec.subset.fraction if isinstance(spec.subset, BalancedSubset) else 1.0
-    return min(num_examples, max(1, round(spec.learner.recipe.batch_size / fraction)))
-
-
-def steps_per_epoch(spec: RunSpec, *, num_examples: int) -> int:
-    """Steps that visit every example once."""
-    return math.ceil(num_examples / batch_size(spec, num_examples=num_examples))
 
 
 def epoch_order(order: int, *, epoch: int, num_examples: int) -> Int[np.ndarray, "example"]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from byrote.records import Run, RunCurves, RunSpec, Trace
+from byrote.records import ProbeResult, Run, RunCurves, RunSpec, Trace
+from byrote.training.inputs import PackedInputs
 from byrote.training.losses import error_norms, example_losses, margins, score
 from byrote.training.networks import AbstractNetworks
+from byrote.training.optimise import norms
 from byrote.training.population import TrainingData, run_targets
+from byrote.training.probes import ProbeRecord
 
 EVALUATED_TOGETHER = 8192
 """Inputs times runs in one evaluation pass; bounds the memory that activations take."""
@@ -48,17 +52,18 @@ class Recording:
         self.regression = bool(data.task.regression)
         epochs, (num_runs, num_examples) = specs[0].learner.recipe.epochs, self.targets.shape
         self._early_epoch = math.ceil(epochs / 10) - 1
-        room = data.train_x.new_empty
-        self._loss = room(epochs + 1, num_runs, num_examples)
-        self._margin = room(epochs + 1, num_runs, num_examples)
+        room = partial(torch.empty, dtype=data.train_x.dtype, device=data.train_x.device)
+        self._loss = room(num_runs, epochs + 1, num_examples)
+        self._margin = room(num_runs, epochs + 1, num_examples)
         self._early_error = room(num_runs, num_examples)
-        self._visits = room(num_runs, num_examples, data.task.num_outputs)
+        self._visits = room(num_runs, data.task.num_outputs, num_examples)
         self._outputs = (room(num_runs, 0, 0), room(num_runs, 0, 0))
+        self._weights: dict[str, np.ndarray] | None = None
         self._curves = _Curves(*np.full((len(_Curves._fields), num_runs, epochs), np.nan))
 
     def visit(self, begin: int, recorded: Float[Tensor, "run batch output"]) -> None:
         """Keep what the networks said of a batch before they learnt from it, in the order of the visit."""
-        self._visits[:, begin : begin + recorded.shape[1]] = recorded
+        self._visits[..., begin : begin + recorded.shape[1]] = recorded.mT
 
     def end_epoch(
         self, networks: AbstractNetworks, *, epoch: int, order: Int[Tensor, "run example"], step: int
@@ -71,9 +76,10 @@ class Recording:
             order: in which each run visited the examples.
             step: optimiser steps taken so far.
         """
-        outputs = torch.empty_like(self._visits).scatter_(1, order[..., None].expand_as(self._visits), self._visits)
+        visited = torch.empty_like(self._visits)
+        outputs = visited.scatter_(-1, order[:, None].expand_as(visited), self._visits).mT
         train = self._judge(outputs, self.targets, self.included)
-        self._loss[epoch], self._margin[epoch] = train.losses, train.margins
+        self._loss[:, epoch], self._margin[:, epoch] = train.losses, train.margins
         if epoch == self._early_epoch:
             self._early_error = error_norms(outputs, self.targets, regression=self.regression)
         test_outputs = evaluate(networks, self.data.test_x)
@@ -81,7 +87,7 @@ class Recording:
         test = self._judge(test_outputs, test_targets, torch.ones_like(test_targets, dtype=torch.bool))
         learnt = train.losses.masked_fill(~self.included, 0).sum(1) / self.included.sum(1)
         point = (torch.full_like(learnt, step), learnt, train.scores, test.losses.mean(1), test.scores)
-        for curve, values in zip(self._curves, (*point, networks.weight_norms()), strict=True):
+        for curve, values in zip(self._curves, (*point, norms(networks.weights)), strict=True):
             curve[:, epoch] = values.double().cpu().numpy()
 
     def _judge(
@@ -95,34 +101,47 @@ class Recording:
         scores = score(losses=losses, margin=margin, targets=targets, included=included, regression=self.regression)
         return _Answers(losses, margin, scores)
 
-    def end(self, networks: AbstractNetworks) -> None:
+    def end(self, networks: AbstractNetworks, *, keep_weights: bool) -> None:
         """Evaluate the trained networks on everything."""
         train = evaluate(networks, self.data.train_x)
         answers = self._judge(train, self.targets, self.included)
-        self._loss[-1], self._margin[-1] = answers.losses, answers.margins
+        self._loss[:, -1], self._margin[:, -1] = answers.losses, answers.margins
         self._outputs = (train, evaluate(networks, self.data.test_x))
+        self._weights = {name: part.cpu().numpy() for name, part in networks.state().items()} if keep_weights else None
 
-    def runs(self, *, seconds: float) -> list[Run]:
+    def runs(self, *, seconds: float, probes: Sequence[ProbeRecord] = ()) -> list[Run]:
         """One record per run, after the end. `seconds` is the wall time of each."""
         scale, mean = self.data.target_scale, self.data.target_mean
-        train_outputs, test_outputs = ((part * scale + mean).cpu().numpy() for part in self._outputs)
+        train_outputs, test_outputs = (
+            (part * scale + mean if self.regression else part).cpu().numpy() for part in self._outputs
+        )
         loss, margin, early_error = (part.cpu().numpy() for part in (self._loss, self._margin, self._early_error))
         return [
             self._run(
                 row,
                 trace=Trace(
-                    loss=loss[:, row].copy(),
-                    margin=margin[:, row].copy(),
-                    early_error=early_error[row].copy(),
-                    train_outputs=train_outputs[row].copy(),
-                    test_outputs=test_outputs[row].copy(),
+                    loss=loss[row],
+                    margin=margin[row],
+                    early_error=early_error[row],
+                    train_outputs=train_outputs[row],
+                    test_outputs=test_outputs[row],
                 ),
                 seconds=seconds,
+                probes={record.key: record.result(row) for record in probes},
+                weights=None if self._weights is None else {name: w[row].copy() for name, w in self._weights.items()},
             )
             for row in range(len(self.specs))
         ]
 
-    def _run(self, row: int, *, trace: Trace, seconds: float) -> Run:
+    def _run(
+        self,
+        row: int,
+        *,
+        trace: Trace,
+        seconds: float,
+        probes: dict[str, ProbeResult],
+        weights: dict[str, np.ndarray] | None,
+    ) -> Run:
         recipe = self.specs[row].learner.recipe
         curves = RunCurves(**{name: curve[row].copy() for name, curve in self._curves._asdict().items()})
         bad = np.flatnonzero(~np.isfinite(curves.train_loss) | ~np.isfinite(curves.weight_norm))
@@ -139,11 +158,14 @@ class Recording:
             curves=curves,
             trace=trace,
             seconds=seconds,
+            probes=probes,
+            weights=weights,
         )
 
 
-@torch.no_grad()
-def evaluate(networks: AbstractNetworks, x: Float[Tensor, "example ..."]) -> Float[Tensor, "run example output"]:
+def evaluate(networks: AbstractNetworks, x: PackedInputs) -> Float[Tensor, "run example output"]:
     """Outputs in evaluation mode, a part at a time."""
-    size = max(1, EVALUATED_TOGETHER // len(networks.weight_norms()))
-    return torch.cat([networks.logits(part) for part in x.split(size)], dim=1)
+    num_runs = len(networks.weights[0])
+    size = max(1, EVALUATED_TOGETHER // num_runs)
+    parts = [networks.outputs(part.expand(num_runs, *part.shape)).mT for part in x.split(size)]
+    return torch.cat(parts, dim=-1).mT

@@ -2,32 +2,35 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from byrote.models import build
 from byrote.records import Run, RunSpec
-from byrote.training.learn import learn
-from byrote.training.networks import AbstractNetworks
-from byrote.training.optimise import learning_rate, start
-from byrote.training.paths import Path, networks_of, threads
-from byrote.training.population import (
-    DTYPES,
-    TrainingData,
-    batch_size,
-    batchmates,
-    epoch_orders,
-    steps_per_epoch,
-)
+from byrote.training.draws import run_keys
+from byrote.training.learn import Lesson, learn
+from byrote.training.nature import networks_of
+from byrote.training.optimise import OptimiserState
+from byrote.training.paths import Path, threads
+from byrote.training.population import DTYPES, TrainingData, epoch_orders
+from byrote.training.probes import AbstractProbe, Moment, ProbeRecord
 from byrote.training.recording import Recording
+from byrote.training.rules import Rulebook, batches, batchmates
 
 OnEpoch = Callable[[int], None]
 """Told after every epoch how many runs have finished one more epoch."""
 
 
 def train(
-    specs: Sequence[RunSpec], data: TrainingData, *, path: Path, on_epoch: OnEpoch = lambda runs: None
+    specs: Sequence[RunSpec],
+    data: TrainingData,
+    *,
+    path: Path,
+    on_epoch: OnEpoch = lambda runs: None,
+    probes: Sequence[AbstractProbe] = (),
+    keep_weights: bool = False,
 ) -> list[Run]:
     """Train runs that are alike, `path.num_stacked` at a time.
 
@@ -36,10 +39,12 @@ def train(
     float64 the numbers are equal to about 1e-10, in float32 rounding sets them apart over hundreds of steps.
 
     Args:
-        specs: runs that differ only in seed, order, labels and subset index.
+        specs: runs that differ only in seed, order, labels, subset index and the numbers of their recipes.
         data: of the specs' task, inputs, sample and dtype, from `training_data`.
         path: how to train them, from `choose_path`.
         on_epoch: told of every epoch.
+        probes: what to compute on the way.
+        keep_weights: whether the records hold the trained weights.
 
     Returns:
         One record per spec, in the order asked for. A run whose loss stops being a number has the status `diverged`
@@ -53,57 +58,105 @@ def train(
         return []
     _check(specs, data, path)
     size = path.num_stacked
-    chunks = [specs[begin : begin + size] for begin in range(0, len(specs), size)]
+    trained: list[Run] = []
     with threads(path.num_threads):
-        return [run for chunk in chunks for run in _train_together(chunk, data, path=path, on_epoch=on_epoch)]
+        for begin in range(0, len(specs), size):
+            together = _Together(specs[begin : begin + size], data, path=path, probes=probes)
+            trained += together.train(on_epoch=on_epoch, keep_weights=keep_weights)
+    return trained
 
 
 def _check(specs: Sequence[RunSpec], data: TrainingData, path: Path) -> None:
     if len({batchmates(spec) for spec in specs}) > 1:
-        raise ValueError("Expected runs that differ only in seed, order, labels and subset index.")
+        raise ValueError(
+            "Expected runs that differ only in seed, order, labels, subset index and the numbers of their recipes."
+        )
     spec = specs[0]
     wanted = (spec.inputs, spec.sample, DTYPES[spec.learner.recipe.dtype])
     got = (data.inputs, data.sample, data.train_x.dtype)
     if wanted != got:
         raise ValueError(f"Expected training data made for {wanted} (inputs, sample, dtype), got {got}.")
-    if path.modes_differ and path.num_stacked > 1:
-        raise ValueError("A model whose training mode differs from its evaluation mode is trained one at a time.")
+    if path.method == "single" and path.num_stacked > 1:
+        raise ValueError(f"One at a time means that 1 run is stacked, got {path.num_stacked}.")
 
 
-@torch.enable_grad()
-def _train_together(specs: Sequence[RunSpec], data: TrainingData, *, path: Path, on_epoch: OnEpoch) -> list[Run]:
-    began = time.perf_counter()
-    recipe, num_examples = specs[0].learner.recipe, len(data.train_x)
-    networks, recording = _networks(specs, data, path), Recording(specs, data)
-    state = start(recipe.optimiser, networks.parameters)
-    batch = batch_size(specs[0], num_examples=num_examples)
-    rate = partial(learning_rate, recipe, steps_per_epoch=steps_per_epoch(specs[0], num_examples=num_examples))
-    step = 0
-    for epoch in range(recipe.epochs):
-        order = torch.as_tensor(epoch_orders(specs, epoch=epoch, num_examples=num_examples)).to(data.train_x.device)
+class _Together:
+    """Runs that train at once."""
+
+    def __init__(
+        self, specs: Sequence[RunSpec], data: TrainingData, *, path: Path, probes: Sequence[AbstractProbe]
+    ) -> None:
+        self._began = time.perf_counter()
+        recipe = specs[0].learner.recipe
+        self._specs, self._data = specs, data
+        self._epochs = batches(specs[0], num_examples=len(data.train_x))
+        total, device = sum(map(len, self._epochs)), data.train_x.device
+        modules = [build(s.learner.model, task=data.task, seed=s.seed, dtype=DTYPES[recipe.dtype]) for s in specs]
+        self._networks = networks_of(
+            path.method,
+            modules,
+            device=device,
+            seed=specs[0].seed,
+            foreign=path.foreign,
+            channels_last=path.channels_last,
+            autocast=recipe.autocast,
+        )
+        self._recording = Recording(specs, data)
+        self._rulebook = Rulebook([spec.learner.recipe for spec in specs], total=total, device=device)
+        self._keys = run_keys([spec.seed for spec in specs], "draws", device=device)
+        self._state = OptimiserState()
+        self._probes = [ProbeRecord(probe, total=total, num_runs=len(specs)) for probe in probes]
+
+    def train(self, *, on_epoch: OnEpoch, keep_weights: bool) -> list[Run]:
+        """From the first step to the records."""
+        self._probe(step=0)
+        for epoch in range(len(self._epochs)):
+            self._train_epoch(epoch)
+            on_epoch(len(self._specs))
+        self._recording.end(self._networks, keep_weights=keep_weights)
+        seconds = (time.perf_counter() - self._began) / len(self._specs)
+        return self._recording.runs(seconds=seconds, probes=self._probes)
+
+    def _train_epoch(self, epoch: int) -> None:
+        data, recording = self._data, self._recording
+        drawn = epoch_orders(self._specs, epoch=epoch, num_examples=len(data.train_x))
+        order = torch.as_tensor(drawn).to(data.train_x.device)
         targets, included = recording.targets.gather(1, order), recording.included.gather(1, order)
-        for begin in range(0, num_examples, batch):
-            here = slice(begin, begin + batch)
+        is_shared = len({spec.order for spec in self._specs}) == 1 < len(self._specs)
+        step = 0
+        for batch in self._epochs[epoch]:
+            here = slice(batch.begin, batch.end)
             recorded = learn(
-                networks,
-                data.train_x[order[:, here]],
-                targets=targets[:, here],
-                included=included[:, here],
+                self._networks,
+                Lesson(
+                    x=self._inputs(order[:, here], is_shared=is_shared),
+                    targets=targets[:, here],
+                    included=included[:, here],
+                    keys=self._keys,
+                    step=batch.step,
+                ),
+                rules=self._rulebook.at(batch),
+                state=self._state,
                 regression=recording.regression,
-                optimiser=recipe.optimiser,
-                state=state,
-                lr=rate(step=step),
-                step=step,
             )
-            recording.visit(begin, recorded)
-            step += 1
-        recording.end_epoch(networks, epoch=epoch, order=order, step=step)
-        on_epoch(len(specs))
-    recording.end(networks)
-    return recording.runs(seconds=(time.perf_counter() - began) / len(specs))
+            recording.visit(batch.begin, recorded)
+            step = batch.step + 1
+            self._probe(step=step)
+        recording.end_epoch(self._networks, epoch=epoch, order=order, step=step)
 
+    def _inputs(self, order: Int[Tensor, "run batch"], *, is_shared: bool) -> Float[Tensor, "run batch ..."]:
+        """Each run's own batch; runs of one order share theirs, which is read once."""
+        if not is_shared:
+            return self._data.train_x.take(order)
+        x = self._data.train_x.take(order[0])
+        return x.expand(len(order), *x.shape)
 
-def _networks(specs: Sequence[RunSpec], data: TrainingData, path: Path) -> AbstractNetworks:
-    dtype = DTYPES[specs[0].learner.recipe.dtype]
-    modules = [build(s.learner.model, task=data.task, seed=s.seed, dtype=dtype) for s in specs]
-    return networks_of(path, modules, device=data.train_x.device, seed=specs[0].seed)
+    def _probe(self, *, step: int) -> None:
+        if not self._probes:
+            return
+        recording = self._recording
+        moment = Moment(
+            step, self._networks, self._data.train_x, recording.targets, recording.included, recording.regression
+        )
+        for probe in self._probes:
+            probe.call_if_due(moment)

@@ -1,0 +1,262 @@
+"""Multilayer perceptrons as batched matrix products, forward and backward written out."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from typing_extensions import override
+
+from byrote.training.draws import kept, narrow
+from byrote.training.layers import CALLS, OwnedDropout, own_layers
+from byrote.training.networks import AbstractNetworks, Pass
+from byrote.training.optimise import Gradient, Product
+
+
+class Activation(NamedTuple):
+    """An elementwise function and its derivative. Both may overwrite what they are given first."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Of the slope behind it, its input and its output: the slope before it."""
+
+
+def _relu_backward(slope: Tensor, _: Tensor, output: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward.grad_input(slope, output, 0, grad_input=slope)
+
+
+def _activation(layer: nn.Module) -> Activation | None:
+    """What can be written out; None for anything else."""
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return None
+    if type(layer) is nn.ReLU:
+        return Activation(torch.relu_, _relu_backward)
+    if type(layer) is nn.Tanh:
+        return Activation(torch.tanh, lambda slope, _, output: torch.ops.aten.tanh_backward(slope, output))
+    if type(layer) is nn.Sigmoid:
+        return Activation(torch.sigmoid, lambda slope, _, output: torch.ops.aten.sigmoid_backward(slope, output))
+    if type(layer) is nn.SiLU:
+        return Activation(nn.functional.silu, lambda slope, x, _: torch.ops.aten.silu_backward(slope, x))
+    if type(layer) is nn.GELU:
+        kind = layer.approximate
+        return Activation(
+            lambda x: nn.functional.gelu(x, approximate=kind),
+            lambda slope, x, _: torch.ops.aten.gelu_backward(slope, x, approximate=kind),
+        )
+    return None
+
+
+@dataclass(kw_only=True)
+class _Affine:
+    """x·W + b of every run, and what its next backward pass needs."""
+
+    name: str
+    weight: Float[Tensor, "run fan_in fan_out"]
+    bias: Float[Tensor, "run 1 fan_out"] | None
+    inputs: Float[Tensor, "run batch fan_in"] | None = None
+
+
+@dataclass(kw_only=True)
+class _Elementwise:
+    """An activation, and what its next backward pass needs."""
+
+    rule: Activation
+    inputs: Tensor | None = None
+    outputs: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class _Dropout:
+    """A dropout layer, and the factors it drew."""
+
+    layer: OwnedDropout
+    factors: Tensor | None = None
+
+
+_Step = _Affine | _Elementwise | _Dropout
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Whether a network is such a chain, with weights of its own in every layer."""
+    layers = chain(module)
+    if layers is None:
+        return False
+    affine = [layer for _, layer in layers if isinstance(layer, nn.Linear)]
+    parts = sum(len(list(layer.parameters())) for layer in affine)
+    return bool(affine) and parts == len(list(module.parameters()))
+
+
+def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+    """The layers of a network that is a chain of affine maps, activations and dropout, with their names.
+
+    None for any other: what is written out here must be what the module's own forward does.
+    """
+    if type(module) is not nn.Sequential or module._forward_hooks or module._forward_pre_hooks:
+        return None
+    layers: list[tuple[str, nn.Module]] = []
+    if len(set(module._modules.values())) < len(module):
+        return None
+    for name, child in module.named_children():
+        if type(child) is nn.Sequential:
+            inner = chain(child)
+            if inner is None:
+                return None
+            layers += [(f"{name}.{place}", layer) for place, layer in inner]
+        elif type(child) is nn.Identity:
+            continue
+        else:
+            layers.append((name, child))
+    before = [None, *(layer for _, layer in layers)]
+    return layers if all(_known(layer, after=last) for last, (_, layer) in zip(before, layers, strict=False)) else None
+
+
+def _known(layer: nn.Module, *, after: nn.Module | None) -> bool:
+    if type(layer) is nn.Flatten:
+        return after is None and layer.start_dim == 1 and layer.end_dim == -1
+    if type(layer) is nn.Linear:
+        trained = all(parameter.requires_grad for parameter in layer.parameters())
+        return trained and not layer._forward_hooks and not layer._forward_pre_hooks and not _is_parametrised(layer)
+    if type(layer) in (OwnedDropout, nn.Dropout):
+        return True
+    # An activation may overwrite its input, which has to be nobody else's.
+    return type(after) is nn.Linear and _activation(layer) is not None
+
+
+def _is_parametrised(layer: nn.Module) -> bool:
+    return nn.utils.parametrize.is_parametrized(layer)
+
+
+@final
+class DenseNetworks(AbstractNetworks):
+    """Stacks of what `chain` knows. Weights are kept as [run, fan_in, fan_out], so that every product runs along rows
+    of memory, and gradients are left as products, so that momentum takes them in while they are multiplied out.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], *, device: torch.device) -> None:
+        """Copy and stack the modules' weights."""
+        self._num_runs = len(modules)
+        self._layers = own_layers(modules[0])
+        layers = chain(modules[0])
+        if layers is None:
+            raise ValueError("Expected a chain of affine maps, activations and dropout.")
+        states = [module.state_dict() for module in modules]
+
+        def stack(name: str) -> Tensor:
+            return torch.stack([state[name] for state in states]).to(device)
+
+        self._steps: list[_Step] = []
+        for name, layer in layers:
+            if isinstance(layer, nn.Linear):
+                bias = None if layer.bias is None else stack(f"{name}.bias")[:, None].contiguous()
+                weight = stack(f"{name}.weight").mT.contiguous()
+                self._steps.append(_Affine(name=name, weight=weight, bias=bias))
+            elif isinstance(layer, OwnedDropout):
+                self._steps.append(_Dropout(layer=layer))
+            elif (rule := _activation(layer)) is not None:
+                self._steps.append(_Elementwise(rule=rule))
+        self._affine = [step for step in self._steps if isinstance(step, _Affine)]
+        self._weights = [part for step in self._affine for part in (step.weight, step.bias) if part is not None]
+        self._scratch: dict[tuple[int, str], Tensor] = {}
+
+    @property
+    @override
+    def weights(self) -> Sequence[Float[Tensor, "run ..."]]:
+        return self._weights
+
+    @override
+    def differ(self, dropout: Float[Tensor, "run"]) -> bool:
+        return self._layers.differ(self._layers.rates(dropout))
+
+    @override
+    @torch.no_grad()
+    def outputs(self, x: Float[Tensor, "run batch ..."]) -> Float[Tensor, "run batch output"]:
+        h = _flat(x)
+        for step in self._steps:
+            if isinstance(step, _Affine):
+                h = _affine(step, h, None)
+            elif isinstance(step, _Elementwise):
+                h = step.rule.forward(h)
+        return h
+
+    @override
+    @torch.no_grad()
+    def forward(self, x: Float[Tensor, "run batch ..."], about: Pass) -> Float[Tensor, "run batch output"]:
+        h = _flat(x)
+        rates = iter(self._layers.rates(about.dropout))
+        for index, step in enumerate(self._steps):
+            if isinstance(step, _Affine):
+                step.inputs = h
+                h = _affine(step, h, self._room(f"{index}", h, step))
+            elif isinstance(step, _Elementwise):
+                step.inputs, h = h, step.rule.forward(h)
+                step.outputs = h
+            else:
+                step.factors = _factors(step.layer, next(rates), like=h, about=about)
+                h = h if step.factors is None else h * step.factors
+        return h
+
+    @override
+    @torch.no_grad()
+    def gradients(self, slopes: Float[Tensor, "run batch output"]) -> list[Gradient]:
+        found: list[Gradient] = []
+        slope = slopes
+        for index, step in reversed(list(enumerate(self._steps))):
+            if isinstance(step, _Affine):
+                if step.inputs is None:
+                    raise RuntimeError("There is no training pass to take gradients of.")
+                if step.bias is not None:
+                    found.append(slope.sum(1, keepdim=True))
+                found.append(Product(step.inputs.mT, slope))
+                if step is self._affine[0]:
+                    break
+                slope = torch.bmm(slope, step.weight.mT, out=self._room(f"slope {index}", slope, step, back=True))
+            elif isinstance(step, _Elementwise):
+                slope = step.rule.backward(slope, step.inputs, step.outputs)  # pyright: ignore[reportArgumentType]
+            elif step.factors is not None:
+                slope = slope * step.factors
+        return found[::-1]
+
+    def _room(self, name: str, like: Tensor, step: _Affine, *, back: bool = False) -> Tensor:
+        """Scratch memory for a layer's outputs, or for the slopes before it: asked of the system once."""
+        width = step.weight.shape[1 if back else 2]
+        key = (like.shape[1], name)
+        if key not in self._scratch:
+            self._scratch[key] = like.new_empty(self._num_runs, like.shape[1], width)
+        return self._scratch[key]
+
+    @override
+    def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
+        named: dict[str, Tensor] = {}
+        for step in self._affine:
+            named[f"{step.name}.weight"] = step.weight.mT
+            if step.bias is not None:
+                named[f"{step.name}.bias"] = step.bias[:, 0]
+        return named
+
+
+def _flat(x: Float[Tensor, "run batch ..."]) -> Float[Tensor, "run batch feature"]:
+    """As rows; inputs that runs share are not copied."""
+    size = math.prod(x.shape[2:])
+    return x[0].reshape(-1, size).expand(len(x), -1, -1) if x.stride(0) == 0 else x.reshape(*x.shape[:2], size)
+
+
+def _affine(step: _Affine, x: Tensor, room: Tensor | None) -> Float[Tensor, "run batch fan_out"]:
+    if step.bias is None:
+        return torch.bmm(x, step.weight) if room is None else torch.bmm(x, step.weight, out=room)
+    if room is None:
+        return torch.baddbmm(step.bias, x, step.weight)
+    return torch.baddbmm(step.bias, x, step.weight, out=room)
+
+
+def _factors(
+    layer: OwnedDropout, rate: Float[Tensor, "run"], *, like: Float[Tensor, "run batch feature"], about: Pass
+) -> Float[Tensor, "run batch feature"] | None:
+    """0, or 1/(1 − p), as `OwnedDropout` draws them; None when nothing is dropped."""
+    if not (rate > 0).any():
+        return None
+    keys = narrow(about.keys, CALLS * layer.index)
+    drawn = torch.stack([kept(key, like.shape[1:], p) for key, p in zip(keys, rate, strict=True)])
+    return drawn.to(like.dtype) / (1 - rate).to(like.dtype)[:, None, None]

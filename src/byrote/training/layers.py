@@ -1,0 +1,204 @@
+"""Layers whose randomness and buffers belong to the engine, so that networks that have them can be stacked.
+
+They take the place of torch's own inside a network and compute the same, but dropout draws from the keys of its run
+and step, and batch statistics are those of the examples that a run is trained on.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from typing_extensions import override
+
+from byrote.training.draws import kept, narrow
+
+CALLS = 1024
+"""More often than this a layer is not called in one pass."""
+
+
+@final
+class OwnedDropout(nn.Module):
+    """Dropout as a function of its key: x·m/(1 − p) with m ~ Bernoulli(1 − p) while training, x otherwise.
+
+    As `torch.nn.Dropout`, or with one m per channel as `Dropout1d`, `Dropout2d` and `Dropout3d`.
+    """
+
+    key: Int[Tensor, "2"]
+    rate: Float[Tensor, ""]
+
+    def __init__(self, layer: nn.Module, *, index: int, p: float, channelwise: bool) -> None:
+        """Take the place of a layer, the index-th of its network."""
+        super().__init__()
+        self.index, self.p, self.channelwise = index, p, channelwise
+        self.training = layer.training
+        self.calls = 0
+        """In this pass; a layer may be called more than once."""
+        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
+        self.register_buffer("rate", torch.tensor(float(p)), persistent=False)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop, while training."""
+        if not self.training:
+            return x
+        key = narrow(self.key, CALLS * self.index + self.calls)
+        self.calls += 1
+        shape = (*x.shape[:2], *[1] * (x.ndim - 2)) if self.channelwise else x.shape
+        return x * (kept(key, shape, self.rate).to(x.dtype) / (1 - self.rate).to(x.dtype))
+
+
+@final
+class OwnedBatchNorm(nn.Module):
+    """Batch normalisation over the examples that a run is trained on: (x − mean)/√(var + ε)·γ + β.
+
+    While training, mean and biased variance are those of the included examples of the batch, and the running averages
+    take in mean and unbiased variance; in evaluation mode the running averages are used, and also while training on a
+    single value, of which there is no variance. As `torch.nn.BatchNorm1d` to `3d` on the included examples alone.
+    """
+
+    included: Bool[Tensor, "batch"]
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
+        """Take the place of a layer, with its parameters and buffers."""
+        super().__init__()
+        self.training = layer.training
+        self.eps, self.momentum = layer.eps, layer.momentum
+        self.num_features = layer.num_features
+        self.keeps_statistics = True
+        """Whether a training pass changes the running averages."""
+        self.all_included = False
+        """Whether torch's own kernel does it: a network alone, trained on everything in the batch."""
+        for name, parameter in layer.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        if not layer.affine:
+            self.register_parameter("weight", None)
+            self.register_parameter("bias", None)
+        for name, buffer in layer.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self.register_buffer("included", torch.ones(1, dtype=torch.bool), persistent=False)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; while training by what is included, and remember it."""
+        if self.training and self.all_included and self.keeps_statistics and self.momentum is not None:
+            self.num_batches_tracked.add_(1)
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
+            )
+        axes = [0, *range(2, x.ndim)]
+        as_channels = (1, -1, *[1] * (x.ndim - 2))
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            share = self.included.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+            number = self.included.sum() * (x[0].numel() // x.shape[1])
+            total = number.clamp(min=1).to(x.dtype)
+            seen = (x * share).sum(axes) / total
+            spread = ((x - seen.view(as_channels)).square() * share).sum(axes) / total
+            if self.keeps_statistics:
+                self._remember(seen.detach(), spread.detach(), number)
+            enough = number > 1
+            mean, var = torch.where(enough, seen, mean), torch.where(enough, spread, var)
+        normed = (x - mean.view(as_channels)) * (var + self.eps).rsqrt().view(as_channels)
+        if self.weight is None or self.bias is None:
+            return normed
+        return normed * self.weight.view(as_channels) + self.bias.view(as_channels)
+
+    def _remember(self, mean: Tensor, var: Tensor, number: Int[Tensor, ""]) -> None:
+        enough = (number > 1).to(mean.dtype)
+        self.num_batches_tracked.add_((number > 1).to(self.num_batches_tracked.dtype))
+        count = self.num_batches_tracked.clamp(min=1).to(mean.dtype)
+        rate = enough / count if self.momentum is None else enough * self.momentum
+        unbiased = var * (number / (number - 1).clamp(min=1)).to(var.dtype)
+        self.running_mean.add_(rate * (mean - self.running_mean))
+        self.running_var.add_(rate * (unbiased - self.running_var))
+
+
+DROPOUTS = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropout3d: True}
+"""Whether they drop whole channels."""
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class OwnedLayers(NamedTuple):
+    """The engine's layers in a network, by their names in it."""
+
+    dropouts: dict[str, OwnedDropout]
+    batch_norms: dict[str, OwnedBatchNorm]
+
+    def prepare(self, *, keeps_statistics: bool, all_included: bool) -> None:
+        """Before a training pass."""
+        for layer in self.dropouts.values():
+            layer.calls = 0
+        for norm in self.batch_norms.values():
+            norm.keeps_statistics, norm.all_included = keeps_statistics, all_included
+
+    def differ(self, rates: Sequence[Float[Tensor, "run"]]) -> bool:
+        """Whether a training pass gives other outputs than an evaluation, at these rates of the dropout layers."""
+        return bool(self.batch_norms) or any(bool((rate > 0).any()) for rate in rates)
+
+    def rates(self, asked: Float[Tensor, "run"]) -> list[Float[Tensor, "run"]]:
+        """The rate of every dropout layer: what was asked for, and its own where that is NaN."""
+        return [torch.where(asked.isnan(), layer.p, asked) for layer in self.dropouts.values()]
+
+    def buffers(
+        self,
+        *,
+        keys: Int[Tensor, "run 2"],
+        rates: Sequence[Float[Tensor, "run"]],
+        included: Bool[Tensor, "run batch"],
+    ) -> dict[str, Tensor]:
+        """What the layers have to know of a step, by the names of their buffers, one row a run."""
+        known: dict[str, Tensor] = {}
+        for name, rate in zip(self.dropouts, rates, strict=True):
+            known[f"{name}.key"], known[f"{name}.rate"] = keys, rate
+        known.update({f"{name}.included": included for name in self.batch_norms})
+        return known
+
+
+def own_layers(module: nn.Module) -> OwnedLayers:
+    """Put the engine's layers in the place of torch's dropout and batch normalisation, in a network of one's own.
+
+    Also let ReLU follow max-pooling in a `Sequential` where it precedes it: max and ReLU commute, in outputs and
+    gradients, and after pooling there is less to do.
+    """
+    made: dict[nn.Module, nn.Module] = {}
+    owned = OwnedLayers({}, {})
+    for prefix, parent in list(module.named_modules()):
+        if type(parent) is nn.Sequential:
+            _pool_first(parent)
+        for name, child in list(parent.named_children()):
+            full = f"{prefix}.{name}" if prefix else name
+            replacement = made.get(child) or _owned(child, index=len(made))
+            if replacement is None:
+                continue
+            if child not in made:
+                made[child] = replacement
+                if isinstance(replacement, OwnedDropout):
+                    owned.dropouts[full] = replacement
+                elif isinstance(replacement, OwnedBatchNorm):
+                    owned.batch_norms[full] = replacement
+            setattr(parent, name, replacement)
+    return owned
+
+
+def _owned(layer: nn.Module, *, index: int) -> nn.Module | None:
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return None
+    if type(layer) in DROPOUTS:
+        return OwnedDropout(layer, index=index, p=float(layer.p), channelwise=DROPOUTS[type(layer)])  # pyright: ignore
+    if type(layer) in BATCH_NORMS and layer.track_running_stats:
+        return OwnedBatchNorm(layer)  # pyright: ignore
+    return None
+
+
+def _pool_first(sequence: nn.Sequential) -> None:
+    for index in range(len(sequence) - 1):
+        pool = sequence[index + 1]
+        if type(sequence[index]) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
+            sequence[index], sequence[index + 1] = pool, nn.ReLU()
