@@ -194,7 +194,7 @@ def _cost_of_training(executor: LocalExecutor) -> Callable[[Sequence[RunSpec]], 
 
     def cost(specs: Sequence[RunSpec]) -> float:
         new = [spec for spec in specs if spec not in known]
-        missing = set(executor.missing_runs(new))
+        missing = set(executor.missing(new))
         known.update({spec: executor.predicted_seconds(spec) if spec in missing else 0.0 for spec in new})
         return sum(known[spec] for spec in dict.fromkeys(specs))
 

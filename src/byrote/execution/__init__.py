@@ -1,5 +1,21 @@
 """Where runs are trained."""
 
-from byrote.execution.local import Deadline, LocalExecutor, OnProgress, Progress, silent
+from byrote.execution.deadline import Deadline
+from byrote.execution.executor import AbstractExecutor
+from byrote.execution.keeper import Keeper
+from byrote.execution.local import LocalExecutor
+from byrote.execution.processes import ProcessExecutor
+from byrote.execution.progress import OnProgress, OnShard, Progress, silent, unheard
 
-__all__ = ["Deadline", "LocalExecutor", "OnProgress", "Progress", "silent"]
+__all__ = [
+    "AbstractExecutor",
+    "Deadline",
+    "Keeper",
+    "LocalExecutor",
+    "OnProgress",
+    "OnShard",
+    "ProcessExecutor",
+    "Progress",
+    "silent",
+    "unheard",
+]

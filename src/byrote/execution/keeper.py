@@ -1,22 +1,33 @@
 """Where finished work goes."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from byrote.records import Fit, FitSpec, Run, RunSpec
+from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
 
 
 @runtime_checkable
 class Keeper(Protocol):
-    """A store, or anything else that can keep what was trained and say what it has."""
+    """A store, or anything else that keeps what was made, says what it has and who is making what."""
 
-    def __contains__(self, spec: RunSpec | FitSpec, /) -> bool:
-        """Whether this run or fit is here."""
+    def has(self, spec: RunSpec | FitSpec, /, *, extras: Extras = ...) -> bool:
+        """Whether this run or fit is here, with these probe results and weights."""
         ...
 
-    def write_run(self, run: Run) -> None:
+    def claim(self, specs: Sequence[RunSpec | FitSpec], /) -> AbstractContextManager[tuple[RunSpec | FitSpec, ...]]:
+        """Those that nobody else holds, held until the context ends or the process dies."""
+        ...
+
+    def write_run(self, run: Run, /) -> None:
         """Keep a run."""
         ...
 
-    def write_fit(self, fit: Fit) -> None:
+    def write_fit(self, fit: Fit, /) -> None:
         """Keep a fit."""
         ...
+
+
+def is_kept(store: Keeper, spec: RunSpec | FitSpec, *, extras: Extras) -> bool:
+    """Whether a run is there with these extras, or a fit, which has none."""
+    return store.has(spec, extras=extras) if isinstance(spec, RunSpec) else store.has(spec)
