@@ -51,7 +51,8 @@ def linear() -> ModelSpec:
 
 
 def mlp(*, width: int = 256, depth: int = 1) -> ModelSpec:
-    """A multilayer perceptron: `depth` hidden layers of `width` ReLU units on the flattened input.
+    """A multilayer perceptron: `depth` hidden layers of `width` ReLU units on the flattened input, each followed by
+    dropout at a rate of 0 unless the recipe says otherwise.
 
     Raises:
         SpecError: width or depth is not a whole number above 0.
@@ -61,7 +62,8 @@ def mlp(*, width: int = 256, depth: int = 1) -> ModelSpec:
 
 def cnn(*, width: int = 16) -> ModelSpec:
     """A small convolutional network: two 3×3 convolutions (`width` and 2·`width` channels), each with 2×2
-    max-pooling, GroupNorm and ReLU, then an affine map. For images of at least 4 × 4 pixels.
+    max-pooling, GroupNorm and ReLU, then dropout at a rate of 0 unless the recipe says otherwise and an affine map.
+    For images of at least 4 × 4 pixels.
 
     Raises:
         SpecError: width is not a whole number above 0.
@@ -127,7 +129,11 @@ def _build_linear(shape: Shape) -> nn.Module:
 
 def _build_mlp(shape: Shape, *, width: int, depth: int) -> nn.Module:
     widths = [math.prod(shape.inputs), *[width] * depth]
-    hidden = [layer for fan_in, fan_out in pairwise(widths) for layer in (nn.Linear(fan_in, fan_out), nn.ReLU())]
+    hidden = [
+        layer
+        for fan_in, fan_out in pairwise(widths)
+        for layer in (nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(0.0))
+    ]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, shape.outputs))
 
 
@@ -142,6 +148,7 @@ def _build_cnn(shape: Shape, *, width: int) -> nn.Module:
         *_convolution(channels, width),
         *_convolution(width, 2 * width),
         nn.Flatten(),
+        nn.Dropout(0.0),
         nn.Linear(2 * width * (height // 4) * (across // 4), shape.outputs),
     )
 

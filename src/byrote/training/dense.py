@@ -168,7 +168,7 @@ class DenseNetworks(AbstractNetworks):
 
     @override
     def differ(self, dropout: Float[Tensor, "run"]) -> bool:
-        return self._layers.differ(self._layers.rates(dropout))
+        return self._layers.differ(dropout)
 
     @override
     @torch.no_grad()
@@ -185,7 +185,8 @@ class DenseNetworks(AbstractNetworks):
     @torch.no_grad()
     def forward(self, x: Float[Tensor, "run batch ..."], about: Pass) -> Float[Tensor, "run batch output"]:
         h = _flat(x)
-        rates = iter(self._layers.rates(about.dropout))
+        rates = self._layers.rates(about.dropout)
+        dropped = iter(zip(rates.layers, rates.drop, strict=True))
         for index, step in enumerate(self._steps):
             if isinstance(step, _Affine):
                 step.inputs = h
@@ -194,7 +195,8 @@ class DenseNetworks(AbstractNetworks):
                 step.inputs, h = h, step.rule.forward(h)
                 step.outputs = h
             else:
-                step.factors = _factors(step.layer, next(rates), like=h, about=about)
+                rate, drops = next(dropped)
+                step.factors = _factors(step.layer, rate, like=h, about=about) if drops else None
                 h = h if step.factors is None else h * step.factors
         return h
 
@@ -253,10 +255,8 @@ def _affine(step: _Affine, x: Tensor, room: Tensor | None) -> Float[Tensor, "run
 
 def _factors(
     layer: OwnedDropout, rate: Float[Tensor, "run"], *, like: Float[Tensor, "run batch feature"], about: Pass
-) -> Float[Tensor, "run batch feature"] | None:
-    """0, or 1/(1 − p), as `OwnedDropout` draws them; None when nothing is dropped."""
-    if not (rate > 0).any():
-        return None
+) -> Float[Tensor, "run batch feature"]:
+    """0, or 1/(1 − p), as `OwnedDropout` draws them."""
     keys = narrow(about.keys, CALLS * layer.index)
     drawn = torch.stack([kept(key, like.shape[1:], p) for key, p in zip(keys, rate, strict=True)])
     return drawn.to(like.dtype) / (1 - rate).to(like.dtype)[:, None, None]

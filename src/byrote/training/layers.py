@@ -4,7 +4,6 @@ They take the place of torch's own inside a network and compute the same, but dr
 and step, and batch statistics are those of the examples that a run is trained on.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -125,11 +124,26 @@ DROPOUTS = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropou
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-class OwnedLayers(NamedTuple):
+class Rates(NamedTuple):
+    """How often dropout drops, for a while."""
+
+    asked: Float[Tensor, "run"]
+    """What the recipes say; NaN leaves each layer's own."""
+    layers: tuple[Float[Tensor, "run"], ...]
+    """Of every dropout layer."""
+    drop: tuple[bool, ...]
+    """Whether any run's layer drops anything."""
+
+
+@final
+class OwnedLayers:
     """The engine's layers in a network, by their names in it."""
 
-    dropouts: dict[str, OwnedDropout]
-    batch_norms: dict[str, OwnedBatchNorm]
+    def __init__(self) -> None:
+        """None yet."""
+        self.dropouts: dict[str, OwnedDropout] = {}
+        self.batch_norms: dict[str, OwnedBatchNorm] = {}
+        self._rates: Rates | None = None
 
     def prepare(self, *, keeps_statistics: bool, all_included: bool) -> None:
         """Before a training pass."""
@@ -138,24 +152,27 @@ class OwnedLayers(NamedTuple):
         for norm in self.batch_norms.values():
             norm.keeps_statistics, norm.all_included = keeps_statistics, all_included
 
-    def differ(self, rates: Sequence[Float[Tensor, "run"]]) -> bool:
-        """Whether a training pass gives other outputs than an evaluation, at these rates of the dropout layers."""
-        return bool(self.batch_norms) or any(bool((rate > 0).any()) for rate in rates)
+    def differ(self, asked: Float[Tensor, "run"]) -> bool:
+        """Whether a training pass gives other outputs than an evaluation, at these rates."""
+        return bool(self.batch_norms) or any(self.rates(asked).drop)
 
-    def rates(self, asked: Float[Tensor, "run"]) -> list[Float[Tensor, "run"]]:
-        """The rate of every dropout layer: what was asked for, and its own where that is NaN."""
-        return [torch.where(asked.isnan(), layer.p, asked) for layer in self.dropouts.values()]
+    def rates(self, asked: Float[Tensor, "run"]) -> Rates:
+        """The rates that are in force; worked out once for as long as the same tensor is handed in."""
+        if self._rates is None or self._rates.asked is not asked:
+            rates = tuple(torch.where(asked.isnan(), layer.p, asked) for layer in self.dropouts.values())
+            self._rates = Rates(asked, rates, tuple(bool((rate > 0).any()) for rate in rates))
+        return self._rates
 
     def buffers(
         self,
         *,
         keys: Int[Tensor, "run 2"],
-        rates: Sequence[Float[Tensor, "run"]],
+        dropout: Float[Tensor, "run"],
         included: Bool[Tensor, "run batch"],
     ) -> dict[str, Tensor]:
         """What the layers have to know of a step, by the names of their buffers, one row a run."""
         known: dict[str, Tensor] = {}
-        for name, rate in zip(self.dropouts, rates, strict=True):
+        for name, rate in zip(self.dropouts, self.rates(dropout).layers, strict=True):
             known[f"{name}.key"], known[f"{name}.rate"] = keys, rate
         known.update({f"{name}.included": included for name in self.batch_norms})
         return known
@@ -168,7 +185,7 @@ def own_layers(module: nn.Module) -> OwnedLayers:
     gradients, and after pooling there is less to do.
     """
     made: dict[nn.Module, nn.Module] = {}
-    owned = OwnedLayers({}, {})
+    owned = OwnedLayers()
     for prefix, parent in list(module.named_modules()):
         if type(parent) is nn.Sequential:
             _pool_first(parent)
@@ -202,3 +219,8 @@ def _pool_first(sequence: nn.Sequential) -> None:
         pool = sequence[index + 1]
         if type(sequence[index]) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
             sequence[index], sequence[index + 1] = pool, nn.ReLU()
+
+
+def has_dropout(module: nn.Module) -> bool:
+    """Whether a network has a layer whose rate a recipe can set."""
+    return any(type(layer) in DROPOUTS for layer in module.modules())

@@ -24,6 +24,8 @@ class Lesson(NamedTuple):
     targets: Shaped[Tensor, "run batch"]
     included: Bool[Tensor, "run batch"]
     """Which examples each run is trained on."""
+    shares: Float[Tensor, "run batch"]
+    """What each example counts in its run's loss, from `batch_shares`."""
     keys: Int[Tensor, "run 2"]
     """What each run draws from in its whole training."""
     step: int
@@ -38,16 +40,18 @@ def learn(
     Returns:
         What the networks said before the step, in evaluation mode.
     """
-    about = Pass(lesson.included, narrow(lesson.keys, lesson.step), rules.dropout, lesson.step)
-    x = _noisy(lesson.x, keys=about.keys, deviation=rules.input_noise)
-    separate = x is not lesson.x or networks.differ(rules.dropout)
+    is_noisy = isinstance(rules.input_noise, Tensor) or rules.input_noise > 0
+    separate = is_noisy or networks.differ(rules.dropout)
+    keys = narrow(lesson.keys, lesson.step) if separate else lesson.keys
+    about = Pass(lesson.included, keys, rules.dropout, lesson.step)
     recorded = networks.outputs(lesson.x) if separate else None
+    x = _noisy(lesson.x, keys=keys, deviation=rules.input_noise) if is_noisy else lesson.x
 
     def slopes(outputs: Tensor) -> Tensor:
         return output_slopes(
             outputs,
             lesson.targets,
-            included=lesson.included,
+            shares=lesson.shares,
             label_smoothing=rules.label_smoothing,
             regression=regression,
         )
@@ -82,9 +86,7 @@ def _climb(networks: AbstractNetworks, gradients: list[Gradient], rho: PerRun) -
 def _noisy(
     x: Float[Tensor, "run batch ..."], *, keys: Int[Tensor, "run 2"], deviation: PerRun
 ) -> Float[Tensor, "run batch ..."]:
-    """Inputs with Gaussian noise, each run's from its own keys; the inputs themselves where there is none."""
-    if isinstance(deviation, float) and deviation == 0:
-        return x
+    """Inputs with Gaussian noise, each run's from its own keys."""
     drawn = torch.stack([normal(key, x[0]) for key in narrow(keys, NOISE)])
     amount = torch.as_tensor(deviation, dtype=torch.float64, device=x.device).expand(len(x))
     return x + fit(amount, drawn) * drawn

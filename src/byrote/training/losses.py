@@ -1,7 +1,7 @@
 """Loss, margin and score of stacked outputs."""
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from byrote.training.rules import PerRun
@@ -29,42 +29,57 @@ def example_losses(
     return nn.functional.cross_entropy(outputs.mT.contiguous(), targets, reduction="none")
 
 
+def batch_shares(
+    included: Bool[Tensor, "run example"], *, ends: Int[Tensor, "batch"], dtype: torch.dtype
+) -> Float[Tensor, "run example"]:
+    """What each example counts in the mean over its batch: 1 by the number included there, and 0 for one left out.
+
+    >>> batch_shares(torch.tensor([[True, True, False, True]]), ends=torch.tensor([2, 4]), dtype=torch.float32)
+    tensor([[0.5000, 0.5000, 0.0000, 1.0000]])
+
+    Args:
+        included: in the order of the visits.
+        ends: of every batch, the position after its last.
+        dtype: of the result.
+    """
+    numbers = nn.functional.pad(included.cumsum(1)[:, ends - 1], (1, 0)).diff(dim=1).clamp(min=1)
+    lengths = nn.functional.pad(ends, (1, 0)).diff()
+    return included.to(dtype) / numbers.repeat_interleave(lengths, dim=1)
+
+
 def output_slopes(
     outputs: Float[Tensor, "run batch output"],
     targets: Shaped[Tensor, "run batch"],
     *,
-    included: Bool[Tensor, "run batch"],
+    shares: Float[Tensor, "run batch"],
     label_smoothing: PerRun,
     regression: bool,
 ) -> Float[Tensor, "run batch output"]:
     """The gradient, with respect to the outputs, of each run's mean loss over the examples it is trained on.
 
-    With weights w_i = [i included]/Σ[included] it is w_i·(softmax(z_i) − (1 − ε)·onehot(y_i) − ε/k), or
-    2·w_i·(z_i − y_i) for regression. A run with no included example in the batch has 0 everywhere.
+    With an example's share w it is w·(softmax(z) − (1 − ε)·onehot(y) − ε/k), or 2·w·(z − y) for regression.
 
-    >>> output_slopes(torch.zeros(1, 1, 2), torch.tensor([[0]]), included=torch.tensor([[True]]), label_smoothing=0.0,
+    >>> output_slopes(torch.zeros(1, 1, 2), torch.tensor([[0]]), shares=torch.tensor([[1.0]]), label_smoothing=0.0,
     ...     regression=False)
     tensor([[[-0.5000,  0.5000]]])
 
     Args:
         outputs: logits z, or the prediction as the only output.
         targets: class codes y, or standardised numbers.
-        included: which examples each run is trained on.
+        shares: what each example counts, from `batch_shares`.
         label_smoothing: ε; not for regression.
         regression: which of the two.
     """
-    share = included.to(outputs.dtype) / included.sum(1, keepdim=True).clamp(min=1)
     if regression:
-        return (2 * share * (outputs[..., 0] - targets))[..., None]
+        return (2 * shares * (outputs[..., 0] - targets))[..., None]
     # torch's softmax over a short last axis takes several times as long as over one before it.
-    slopes = outputs.mT.softmax(1).mul_(share[:, None])
-    away = -share
+    slopes = outputs.mT.softmax(1)
+    classes = torch.arange(outputs.shape[-1], device=outputs.device)[:, None]
+    wanted = (targets[:, None] == classes).to(outputs.dtype)
     if isinstance(label_smoothing, Tensor) or label_smoothing:
         smoothing = torch.as_tensor(label_smoothing, dtype=outputs.dtype, device=outputs.device)
-        smoothing = smoothing.expand(len(outputs))[:, None]
-        slopes.sub_((share * smoothing / outputs.shape[-1])[:, None])
-        away = away * (1 - smoothing)
-    return slopes.scatter_add_(1, targets[:, None], away[:, None]).mT
+        wanted = torch.lerp(wanted, wanted.new_full((), 1 / len(classes)), smoothing.view(-1, 1, 1))
+    return slopes.sub_(wanted).mul_(shares[:, None]).mT
 
 
 def margins(

@@ -91,6 +91,8 @@ def networks_of(
                 modules[0], device=device, seed=seed, foreign=foreign, channels_last=channels_last, autocast=autocast
             )
         case "dense":
+            if autocast:
+                raise ValueError("Written-out products have no bfloat16: train with autocast in another way.")
             return DenseNetworks(modules, device=device)
         case "stacked" | "unfolded":
             return StackedNetworks(modules, device=device, unfold=method == "unfolded", autocast=autocast)

@@ -4,21 +4,19 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from byrote.core import ModelError
-from byrote.models import build
 from byrote.records import RunSpec
 from byrote.training.draws import run_keys
 from byrote.training.learn import Lesson, learn
 from byrote.training.memory import free_bytes, step_bytes
 from byrote.training.nature import Method, Nature, inspect_model, networks_of
 from byrote.training.optimise import OptimiserState
-from byrote.training.population import DTYPES, TrainingData, run_targets
+from byrote.training.population import DTYPES, TrainingData, make_network, run_targets
 from byrote.training.remembered import Remembered, situation
 from byrote.training.rules import Batch, Rulebook, batch_size
 
@@ -73,9 +71,14 @@ def choose_path(
     Raises:
         ModelError: the model cannot be built, or what it left behind would be silently wrong.
     """
-    make = partial(_make, spec, data)
+
+    def make(seed: int) -> nn.Module:
+        return make_network(spec, data, seed=seed)
+
     with threads(1 if num_workers > 1 else None):
         nature = inspect_model(make, data.train_x.take(_first(data, INSPECTED)))
+        if spec.learner.recipe.autocast:
+            nature = nature._replace(methods=tuple(method for method in nature.methods if method != "dense"))
         per_run = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
         per_run += _trace_bytes(data, spec)
         most = max(1, min(num_runs, int(SHARE * free_bytes(data.train_x.device) / num_workers / per_run)))
@@ -144,10 +147,6 @@ def _candidates(module: nn.Module, data: TrainingData, nature: Nature, *, most: 
                     yield Path(method, size, num_threads=number)
 
 
-def _make(spec: RunSpec, data: TrainingData, seed: int) -> nn.Module:
-    return build(spec.learner.model, task=data.task, seed=seed, dtype=DTYPES[spec.learner.recipe.dtype])
-
-
 def _trace_bytes(data: TrainingData, spec: RunSpec) -> int:
     """Loss and margin of every epoch; outputs, and what is made of them."""
     trace = 2 * spec.learner.recipe.epochs + 4 * data.task.num_outputs
@@ -208,8 +207,10 @@ def _step(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec
     state = OptimiserState()
     keys = run_keys(range(number), "draws", device=device)
 
+    shares = included.to(data.train_x.dtype) / size
+
     def step() -> object:
-        lesson = Lesson(data.train_x.take(order), targets, included, keys, 0)
+        lesson = Lesson(data.train_x.take(order), targets, included, shares, keys, 0)
         return learn(networks, lesson, rules=rules, state=state, regression=bool(data.task.regression))
 
     return step

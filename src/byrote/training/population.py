@@ -8,12 +8,15 @@ from typing import NamedTuple, final
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
-from byrote.core import DataError, derive
+from byrote.core import DataError, ModelError, derive
 from byrote.data import Affine, Task, inclusion, randomise_inputs, randomise_targets, sample_positions
+from byrote.models import build
 from byrote.records import GaussianInputs, Inputs, RunSpec, Sample, TrueInputs
 from byrote.training.inputs import PackedInputs, pack
+from byrote.training.layers import has_dropout
+from byrote.training.rules import phases
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """What a recipe's dtype stands for."""
@@ -97,6 +100,23 @@ def _draw(task: Task, inputs: Inputs) -> _Drawn:
         return _Drawn(task.train.x, task.test.x)
     raw = randomise_inputs(replace(task, normalise=Affine()), inputs)
     return _Drawn(raw.train.astype(np.uint8), raw.test.astype(np.uint8))
+
+
+def make_network(spec: RunSpec, data: TrainingData, *, seed: int) -> nn.Module:
+    """A fresh network of a run's learner.
+
+    Raises:
+        ModelError: it cannot be made, or the recipe sets the rate of dropout layers and it has none.
+    """
+    recipe = spec.learner.recipe
+    module = build(spec.learner.model, task=data.task, seed=seed, dtype=DTYPES[recipe.dtype])
+    asked = [phase.regularisers.dropout for phase in phases(recipe)]
+    if any(asked) and not has_dropout(module):
+        raise ModelError(
+            f"The recipe asks for a dropout rate of {max(rate or 0.0 for rate in asked):g}, but {spec.learner.model} "
+            f"has no dropout layer. Add torch.nn.Dropout layers to it, or leave dropout out."
+        )
+    return module
 
 
 class RunTargets(NamedTuple):

@@ -182,7 +182,7 @@ class GradientGram(AbstractProbe):
         slopes = output_slopes(
             outputs,
             moment.targets[:, here],
-            included=everything,
+            shares=torch.full_like(outputs[..., 0], 1 / outputs.shape[1]),
             label_smoothing=0.0,
             regression=moment.regression,
         )

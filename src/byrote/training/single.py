@@ -1,5 +1,6 @@
 """One network as its author wrote it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import final
 
@@ -10,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
 
 from byrote.core import derive
-from byrote.training.layers import OwnedLayers, own_layers
+from byrote.training.layers import DROPOUTS, OwnedLayers, own_layers
 from byrote.training.networks import AbstractNetworks, Pass, blaming_the_model, seeded, training_mode
 from byrote.training.optimise import Gradient
 
@@ -36,7 +37,9 @@ class SingleNetwork(AbstractNetworks):
         autocast: bool = False,
     ) -> None:
         """Take over a module; nobody else may use it."""
-        self._layers = OwnedLayers({}, {}) if foreign else own_layers(module)
+        self._layers = OwnedLayers() if foreign else own_layers(module)
+        self._dropouts = [layer for layer in module.modules() if type(layer) in DROPOUTS]
+        self._rates = [float(layer.p) for layer in self._dropouts]  # pyright: ignore
         self._module = module.to(device).eval()
         if channels_last:
             self._module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -59,7 +62,7 @@ class SingleNetwork(AbstractNetworks):
 
     @override
     def differ(self, dropout: Float[Tensor, "run"]) -> bool:
-        return self._foreign or self._layers.differ(self._layers.rates(dropout))
+        return self._foreign or self._layers.differ(dropout)
 
     @override
     @torch.enable_grad()
@@ -76,7 +79,8 @@ class SingleNetwork(AbstractNetworks):
 
     def _prepare(self, about: Pass) -> None:
         self._layers.prepare(keeps_statistics=not about.again, all_included=bool(about.included.all()))
-        for layer, rate in zip(self._layers.dropouts.values(), self._layers.rates(about.dropout), strict=True):
+        rates = self._layers.rates(about.dropout).layers
+        for layer, rate in zip(self._layers.dropouts.values(), rates, strict=True):
             layer.key, layer.rate = about.keys[0], rate[0]
         for norm in self._layers.batch_norms.values():
             norm.included = about.included[0]
@@ -85,6 +89,9 @@ class SingleNetwork(AbstractNetworks):
         chosen = about.included[0].nonzero()[:, 0]
         if len(chosen) < self._least:
             return self._call(x)[None]
+        asked = float(about.dropout[0])
+        for layer, own in zip(self._dropouts, self._rates, strict=True):
+            layer.p = own if math.isnan(asked) else asked  # pyright: ignore
         buffers = [buffer.clone() for buffer in self._module.buffers()] if about.again else []
         with seeded(derive(self._seed, "step", about.step), self._device), training_mode(self._module):
             learnt = self._call(x[chosen])

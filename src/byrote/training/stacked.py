@@ -63,15 +63,14 @@ class StackedNetworks(AbstractNetworks):
 
     @override
     def differ(self, dropout: Float[Tensor, "run"]) -> bool:
-        return self._layers.differ(self._layers.rates(dropout))
+        return self._layers.differ(dropout)
 
     @override
     @torch.enable_grad()
     def forward(self, x: Float[Tensor, "run batch ..."], about: Pass) -> Float[Tensor, "run batch output"]:
-        rates = self._layers.rates(about.dropout)
-        if self._layers.differ(rates):
+        if self._layers.differ(about.dropout):
             self._layers.prepare(keeps_statistics=not about.again, all_included=False)
-            self._buffers.update(self._layers.buffers(keys=about.keys, rates=rates, included=about.included))
+            self._buffers.update(self._layers.buffers(keys=about.keys, dropout=about.dropout, included=about.included))
             with training_mode(self._skeleton):
                 self._learnt = self._call(x)
         else:

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from byrote.models import build
 from byrote.records import Run, RunSpec
 from byrote.training.draws import run_keys
 from byrote.training.learn import Lesson, learn
+from byrote.training.losses import batch_shares
 from byrote.training.nature import networks_of
 from byrote.training.optimise import OptimiserState
 from byrote.training.paths import Path, threads
-from byrote.training.population import DTYPES, TrainingData, epoch_orders
+from byrote.training.population import DTYPES, TrainingData, epoch_orders, make_network
 from byrote.training.probes import AbstractProbe, Moment, ProbeRecord
 from byrote.training.recording import Recording
 from byrote.training.rules import Rulebook, batches, batchmates
@@ -91,7 +91,7 @@ class _Together:
         self._specs, self._data = specs, data
         self._epochs = batches(specs[0], num_examples=len(data.train_x))
         total, device = sum(map(len, self._epochs)), data.train_x.device
-        modules = [build(s.learner.model, task=data.task, seed=s.seed, dtype=DTYPES[recipe.dtype]) for s in specs]
+        modules = [make_network(spec, data, seed=spec.seed) for spec in specs]
         self._networks = networks_of(
             path.method,
             modules,
@@ -122,6 +122,8 @@ class _Together:
         drawn = epoch_orders(self._specs, epoch=epoch, num_examples=len(data.train_x))
         order = torch.as_tensor(drawn).to(data.train_x.device)
         targets, included = recording.targets.gather(1, order), recording.included.gather(1, order)
+        ends = torch.tensor([batch.end for batch in self._epochs[epoch]], device=order.device)
+        shares = batch_shares(included, ends=ends, dtype=data.train_x.dtype)
         is_shared = len({spec.order for spec in self._specs}) == 1 < len(self._specs)
         step = 0
         for batch in self._epochs[epoch]:
@@ -132,6 +134,7 @@ class _Together:
                     x=self._inputs(order[:, here], is_shared=is_shared),
                     targets=targets[:, here],
                     included=included[:, here],
+                    shares=shares[:, here],
                     keys=self._keys,
                     step=batch.step,
                 ),

@@ -27,7 +27,7 @@ class UnfoldedConvolution(nn.Module):
         patches = nn.functional.unfold(x, self._kernel, self._dilation, self._padding, self._stride)
         outputs = self.weight.flatten(1) @ patches
         if self.bias is not None:
-            outputs = outputs + self.bias[:, None]
+            outputs = outputs + self.bias.unsqueeze(-1)  # pyright: ignore
         return outputs.unflatten(-1, (self._extent(x.shape[-2], 0), self._extent(x.shape[-1], 1)))
 
     def _extent(self, size: int, axis: int) -> int:
