@@ -60,8 +60,11 @@ def _plan(options: argparse.Namespace) -> Options:
     cases = tuple(case for case in CASES if options.only in case.name)
     if not cases:
         raise SystemExit(f"No case contains {options.only!r}. There are: {'; '.join(case.name for case in CASES)}.")
+    if options.quick:
+        kinds = {(case.kind, case.recipe_name): case for case in reversed(cases)}
+        cases = tuple(case.shortened() for case in cases if case in kinds.values())
     return Options(
-        cases=tuple(case.shortened() for case in cases) if options.quick else cases,
+        cases=cases,
         repeats=1 if options.quick else options.repeats,
         seconds=0.05 if options.quick else options.seconds,
         core=core,

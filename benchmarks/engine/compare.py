@@ -128,9 +128,9 @@ def _together(chosen: Chosen, case: Case, population: int, options: Options) -> 
 
 def _method(chosen: Chosen) -> str:
     path = chosen.path
-    name = getattr(path, "method", "stacked" if path.num_stacked > 1 else "single")
-    parts = [name, f"{path.num_stacked} at once" if path.num_stacked > 1 else ""]
-    return ", ".join(part for part in (*parts, "channels last" if path.channels_last else "") if part)
+    together = f"{path.num_stacked} at once" if path.num_stacked > 1 else ""
+    layout = "channels last" if path.channels_last else ""
+    return ", ".join(part for part in (path.method, together, layout) if part)
 
 
 def _round(round_: int, entries: Sequence[_Entry], options: Options, fresh: _Fresh, say: Say) -> Iterator[Measurement]:

@@ -39,8 +39,9 @@ def _conditions(results: Results) -> str:
     left_out = f" Not installed and left out: {', '.join(results.left_out)}." if results.left_out else ""
     where = "one core, one thread" if not results.by_wall else "one GPU"
     repeats = f"{results.repeats} repeats" if results.repeats > 1 else "one repeat"
+    commit = f", commit {machine.commit}" if machine.commit else ""
     return (
-        f"Measured by `{results.command}` on {machine.date}, commit {machine.commit}: {where} of "
+        f"Measured by `{results.command}` on {machine.date}{commit}: {where} of "
         f"{machine.processor} ({machine.num_cores} cores, load {machine.load:.1f} before the run), Python "
         f"{machine.python}, {packages}. Matrix-product peak: {_three(_peak(results))} GFLOP/s. Figures are medians of "
         f"{repeats} (least to most). It took {results.seconds / 60:.0f} minutes.{left_out}\n"
@@ -175,7 +176,7 @@ def _optimiser(case: Case) -> str:
 def _costs(results: Results, measured: list[Measurement]) -> tuple[str, str]:
     return (
         f"{_three(spread(1000 * results.cost(one) for one in measured))} ms",
-        f"{spread(1000 * one.wall_seconds for one in measured).median:.3g} ms",
+        f"{_digits(spread(1000 * one.wall_seconds for one in measured).median)} ms",
     )
 
 
