@@ -55,7 +55,7 @@ class Claims:
 
         Raises:
             StoreError: somebody has kept it shut for a minute.
-            OSError: the folder cannot be written to.
+            OSError: the folder is not there or cannot be written to.
         """
         lock = FileLock(self.folder / GATE)
         supported = self._enter(lock)
@@ -95,7 +95,11 @@ class Claims:
 
         Args:
             remove_dead: also remove the files of those that are not; at the gate only, where nobody is being made.
+
+        Raises:
+            LocksUnsupportedError: nobody can tell.
         """
+        is_locked(self.folder / GATE)
         for path in sorted(self.folder.glob("*.json")):
             if is_locked(path):
                 holder = _parsed(path)
@@ -106,6 +110,8 @@ class Claims:
 
     def _enter(self, lock: FileLock) -> bool:
         latest = time.monotonic() + PATIENCE
+        if not self.folder.is_dir():
+            self.folder.mkdir(exist_ok=True)
         try:
             while not lock.acquire():
                 if time.monotonic() > latest:

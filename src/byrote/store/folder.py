@@ -24,7 +24,6 @@ from byrote.store.claims import Claims
 from byrote.store.durable import make_folder, sync_file, sync_folder, sync_tree
 from byrote.store.leftovers import leftover_name, sweep
 from byrote.store.manifest import (
-    CORE,
     NAME,
     PROBES,
     WEIGHTS,
@@ -129,8 +128,7 @@ class FolderStore(AbstractStore):
     def _open(self) -> None:
         """Make the folder when something is first put into it. Should it vanish later, it is not made again."""
         if not self._opened:
-            for name in CORE:
-                make_folder(self.folder / name)
+            make_folder(self.folder)
             sweep(self.folder)
             self._opened = True
 
@@ -143,6 +141,7 @@ class FolderStore(AbstractStore):
             with self._claims.hold() as holder:
                 temporary = place.with_name(leftover_name(spec.key, holder=holder.name))
                 try:
+                    _make_inside(self.folder, place.parent)
                     temporary.mkdir()
                     fill(temporary)
                     sync_tree(temporary)
@@ -180,11 +179,19 @@ class FolderStore(AbstractStore):
             return error
         if self._opened and not self.folder.is_dir():
             return StoreError(f"{self.folder} was removed while it was in use. Start again to have its runs made anew.")
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        number = _number(error)
+        reason = os.strerror(number) if number else str(error)
         return StoreError(
-            f"Could not write to {self.folder}: {reason}. What was stored before is intact. {_advice(error)} Then "
+            f"Could not write to {self.folder}: {reason}. What was stored before is intact. {_advice(number)} Then "
             f"start again, and only what is missing is made; or choose another folder with --out."
         )
+
+
+def _make_inside(folder: Path, inner: Path) -> None:
+    """Make a folder in one that has to be there."""
+    if not inner.is_dir():
+        inner.mkdir(exist_ok=True)
+        sync_folder(folder)
 
 
 def _files_of(extras: Extras) -> list[str]:
@@ -203,8 +210,10 @@ def _add(temporary: Path, place: Path, about: dict[str, Any]) -> None:
     """Add to a run what it lacks: the files first, and then, in one step, a `spec.json` that names them."""
     new = read_manifest(temporary)
     lacking = [name for name in new["files"] if missing_part(place, about, extras=[name])]
+    if not lacking:
+        return
     for name in lacking:
-        make_folder((place / name).parent)
+        _make_inside(place, (place / name).parent)
         os.replace(temporary / name, place / name)
         sync_folder((place / name).parent)
     probes = {key: new["probes"][key] for key in new.get("probes", {}) if probe_file(key) in lacking}
@@ -296,10 +305,15 @@ def _load(place: Path, about: dict[str, Any], name: str) -> dict[str, np.ndarray
     return load_file(check_file(place, about, name))
 
 
-def _advice(error: Exception) -> str:
-    """What to do about it. Libraries written in Rust and C++ give the number of an error as text."""
-    told = re.search(r"(?:os error|errno:?) (\d+)", str(error))
-    number = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else None
+def _number(error: Exception) -> int | None:
+    """The system's number of an error, which a library written in Rust gives as text."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
+
+
+def _advice(number: int | None) -> str:
     match number:
         case errno.ENOSPC | errno.EDQUOT:
             return "Free some space."

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from byrote.core import StoreError
 from byrote.store.claims import Claims
-from byrote.store.durable import make_folder
 from byrote.store.manifest import CORE
 
 _PATTERN = re.compile(r"\.writing-(?P<key>[0-9a-f]+)-(?P<holder>[\w-]+)(\.old)?")
@@ -45,11 +44,10 @@ def sweep(folder: Path) -> int:
         How many half-written runs and fits were removed.
 
     Raises:
-        StoreError: they cannot be.
+        StoreError: the folder is not there or cannot be written to.
     """
     claims, num_removed = Claims(folder), 0
     try:
-        make_folder(claims.folder)
         with claims.gate() as supported:
             if not supported:  # Nobody can tell who is alive.
                 return 0
@@ -57,8 +55,8 @@ def sweep(folder: Path) -> int:
             living = {holder.name for holder in claims.living(remove_dead=True)}
             for left in found:
                 if left.holder not in living:
-                    shutil.rmtree(left.path)
-                    num_removed += 1
+                    shutil.rmtree(left.path, ignore_errors=True)
+                    num_removed += not left.path.exists()
     except StoreError:
         raise
     except OSError as error:

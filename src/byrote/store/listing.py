@@ -57,7 +57,7 @@ def _list_runs(folder: Path) -> Iterator[StoredRun]:
     try:
         for name in CORE:
             if (folder / name).is_dir():
-                places = sorted(path for path in (folder / name).iterdir() if not path.name.startswith("."))
+                places = sorted(path for path in (folder / name).iterdir() if path.is_dir() and path.name[0] != ".")
                 yield from (_stored(place) for place in places)
         yield from _unfinished(folder)
     except OSError as error:

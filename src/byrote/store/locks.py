@@ -60,24 +60,30 @@ class FileLock:
             OSError: the file cannot be made.
             LocksUnsupportedError: there are no locks on this file system.
         """
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _tried(handle, shared=False):
-            return False
-        self._handle = handle
-        _HELD.add(self)
-        return True
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        _HELD.add(self)  # Before it is locked: a fork in another thread must not miss it.
+        got = False
+        try:
+            got = _tried(self._handle, shared=False)
+        finally:
+            if not got:
+                self._close()
+        return got
 
     def release(self) -> None:
         """Let it go, when it is held here."""
-        handle, self._handle = self._handle, None
-        _HELD.discard(self)
-        if handle is not None:
-            _unlock(handle)
-            os.close(handle)
+        if self._handle is not None:
+            _unlock(self._handle)
+            self._close()
 
     def forget(self) -> None:
         """In a forked child: close the parent's handle, so that the lock ends with the parent."""
+        if self._handle is not None:
+            self._close()
+
+    def _close(self) -> None:
         handle, self._handle = self._handle, None
+        _HELD.discard(self)
         if handle is not None:
             os.close(handle)
 
@@ -92,19 +98,20 @@ def is_locked(path: Path) -> bool:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
-    if not _tried(handle, shared=True):
-        return True
-    _unlock(handle)
-    os.close(handle)
-    return False
+    try:
+        if not _tried(handle, shared=True):
+            return True
+        _unlock(handle)
+        return False
+    finally:
+        os.close(handle)
 
 
 def _tried(handle: int, *, shared: bool) -> bool:
-    """Whether a lock was got at once. When not, the file is closed."""
+    """Whether a lock was got at once."""
     try:
         _lock(handle, shared=shared)
     except OSError as error:
-        os.close(handle)
         if error.errno in _TAKEN:
             return False
         if error.errno in _UNSUPPORTED:
@@ -119,7 +126,6 @@ _HELD: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
 def _forget_all() -> None:
     for lock in list(_HELD):
         lock.forget()
-    _HELD.clear()
 
 
 if sys.platform != "win32":
