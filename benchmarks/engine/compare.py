@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 from typing import NamedTuple, ParamSpec, TypeVar, final
 
-from benchmarks.engine.cases import NUM_TEST, Case, check_operations, task_of
+from benchmarks.engine.cases import Case, check_operations, task_of
 from benchmarks.engine.contenders import BYROTE, CONTENDERS, SHARED, Contender
 from benchmarks.engine.measure import Chosen, choose_timed, matrix_product_peak, measure
 from benchmarks.engine.results import Measurement, Results, Way, this_machine
@@ -148,7 +148,7 @@ def _round(round_: int, entries: Sequence[_Entry], options: Options, fresh: _Fre
             cpu_seconds=cost.cpu_seconds / cost.num_runs,
             wall_seconds=cost.wall_seconds / cost.num_runs,
             peak_mb=cost.peak_mb,
-            operations=work.case.operations(num_test=NUM_TEST, traces=contender.populations),
+            operations=work.case.operations(num_test=len(work.task.test), traces=contender.populations),
             machine_peak=machine_peak,
             accuracies=cost.accuracies,
         )
