@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from typing_extensions import override
 
+from byrote.training.chains import chain_of
 from byrote.training.draws import kept, narrow
 from byrote.training.layers import CALLS, OwnedDropout, own_layers
 from byrote.training.networks import AbstractNetworks, Pass
@@ -30,8 +31,6 @@ def _relu_backward(slope: Tensor, _: Tensor, output: Tensor) -> Tensor:
 
 def _activation(layer: nn.Module) -> Activation | None:
     """What can be written out; None for anything else."""
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        return None
     if type(layer) is nn.ReLU:
         return Activation(torch.relu_, _relu_backward)
     if type(layer) is nn.Tanh:
@@ -49,6 +48,7 @@ def _activation(layer: nn.Module) -> Activation | None:
     return None
 
 
+@final
 @dataclass(kw_only=True)
 class _Affine:
     """x·W + b of every run, and what its next backward pass needs."""
@@ -59,6 +59,7 @@ class _Affine:
     inputs: Float[Tensor, "run batch fan_in"] | None = None
 
 
+@final
 @dataclass(kw_only=True)
 class _Elementwise:
     """An activation, and what its next backward pass needs."""
@@ -68,6 +69,7 @@ class _Elementwise:
     outputs: Tensor | None = None
 
 
+@final
 @dataclass(kw_only=True)
 class _Dropout:
     """A dropout layer, and the factors it drew."""
@@ -79,68 +81,20 @@ class _Dropout:
 _Step = _Affine | _Elementwise | _Dropout
 
 
-def is_dense(module: nn.Module) -> bool:
-    """Whether a network is such a chain, with weights of its own in every layer."""
-    layers = chain(module)
-    if layers is None:
-        return False
-    affine = [layer for _, layer in layers if isinstance(layer, nn.Linear)]
-    parts = sum(len(list(layer.parameters())) for layer in affine)
-    return bool(affine) and parts == len(list(module.parameters()))
-
-
-def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The layers of a network that is a chain of affine maps, activations and dropout, with their names.
-
-    None for any other: what is written out here must be what the module's own forward does.
-    """
-    if type(module) is not nn.Sequential or module._forward_hooks or module._forward_pre_hooks:
-        return None
-    layers: list[tuple[str, nn.Module]] = []
-    if len(set(module._modules.values())) < len(module):
-        return None
-    for name, child in module.named_children():
-        if type(child) is nn.Sequential:
-            inner = chain(child)
-            if inner is None:
-                return None
-            layers += [(f"{name}.{place}", layer) for place, layer in inner]
-        elif type(child) is nn.Identity:
-            continue
-        else:
-            layers.append((name, child))
-    before = [None, *(layer for _, layer in layers)]
-    return layers if all(_known(layer, after=last) for last, (_, layer) in zip(before, layers, strict=False)) else None
-
-
-def _known(layer: nn.Module, *, after: nn.Module | None) -> bool:
-    if type(layer) is nn.Flatten:
-        return after is None and layer.start_dim == 1 and layer.end_dim == -1
-    if type(layer) is nn.Linear:
-        trained = all(parameter.requires_grad for parameter in layer.parameters())
-        return trained and not layer._forward_hooks and not layer._forward_pre_hooks and not _is_parametrised(layer)
-    if type(layer) in (OwnedDropout, nn.Dropout):
-        return True
-    # An activation may overwrite its input, which has to be nobody else's.
-    return type(after) is nn.Linear and _activation(layer) is not None
-
-
-def _is_parametrised(layer: nn.Module) -> bool:
-    return nn.utils.parametrize.is_parametrized(layer)
-
-
 @final
 class DenseNetworks(AbstractNetworks):
-    """Stacks of what `chain` knows. Weights are kept as [run, fan_in, fan_out], so that every product runs along rows
-    of memory, and gradients are left as products, so that momentum takes them in while they are multiplied out.
+    """Stacks of what `chain_of` knows.
+
+    Weights are kept as [run, fan_in, fan_out], so that every product runs along rows of memory, and gradients are left
+    as products, so that momentum takes them in while they are multiplied out.
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, device: torch.device) -> None:
         """Copy and stack the modules' weights."""
         self._num_runs = len(modules)
         self._layers = own_layers(modules[0])
-        layers = chain(modules[0])
-        if layers is None:
+        links = chain_of(modules[0])
+        if not links:
             raise ValueError("Expected a chain of affine maps, activations and dropout.")
         states = [module.state_dict() for module in modules]
 
@@ -148,7 +102,7 @@ class DenseNetworks(AbstractNetworks):
             return torch.stack([state[name] for state in states]).to(device)
 
         self._steps: list[_Step] = []
-        for name, layer in layers:
+        for name, layer in links:
             if isinstance(layer, nn.Linear):
                 bias = None if layer.bias is None else stack(f"{name}.bias")[:, None].contiguous()
                 weight = stack(f"{name}.weight").mT.contiguous()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from byrote.core import ModelError, describe_failure
 from byrote.records import SGD, Recipe
-from byrote.training.dense import DenseNetworks, is_dense
+from byrote.training.chains import chain_of
+from byrote.training.dense import DenseNetworks
 from byrote.training.draws import run_keys
 from byrote.training.layers import DROPOUTS, OwnedBatchNorm, own_layers
 from byrote.training.networks import AbstractNetworks, Pass, seeded
@@ -100,7 +101,7 @@ def networks_of(
 
 def _stacks(module: nn.Module) -> Iterator[Method]:
     """What may be tried."""
-    if is_dense(module):
+    if chain_of(module):
         yield "dense"
     yield "stacked"
     if unfoldable(module):

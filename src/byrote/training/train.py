@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import final
 
 import torch
 from jaxtyping import Float, Int
@@ -80,6 +81,7 @@ def _check(specs: Sequence[RunSpec], data: TrainingData, path: Path) -> None:
         raise ValueError(f"One at a time means that 1 run is stacked, got {path.num_stacked}.")
 
 
+@final
 class _Together:
     """Runs that train at once."""
 
