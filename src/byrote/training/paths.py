@@ -27,8 +27,10 @@ SHARE = 0.5
 INSPECTED = 8
 """Inputs that are put through a model to see how it may be trained."""
 TIMED_STEPS = 4
-HOPELESS = 3.0
-"""A way that takes this many times as long as the best so far on its first step is not timed further."""
+HOPELESS = 1.7
+"""A way that takes this many times as long as the best so far is not timed further."""
+LONG = 1.0
+"""Seconds after which one way has been timed enough."""
 
 
 class Path(NamedTuple):
@@ -90,7 +92,10 @@ def choose_path(
             if remembered is not None:
                 remembered.put(key, spec=spec, times=times)
     timed = [path._replace(seconds_per_visit=times[_label(path)], bytes_per_run=per_run) for path in candidates]
-    return _best(timed, nature)
+    best = _best(timed, nature)
+    with threads(best.num_threads):  # By the clock on the wall, which what else the machine does is a part of.
+        now = _seconds(best._replace(num_threads=None), make, data, spec, best=math.inf)
+    return best._replace(seconds_per_visit=max(best.seconds_per_visit, now))
 
 
 def _best(timed: list[Path], nature: Nature) -> Path:
@@ -156,29 +161,46 @@ def _trace_bytes(data: TrainingData, spec: RunSpec) -> int:
 def _race(
     candidates: list[Path], make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec
 ) -> dict[str, float]:
-    """Seconds per visit of every candidate: the least over a few steps; infinite for one that fails."""
+    """Seconds per visit of every candidate: the least over a few steps; infinite for one that fails or is hopeless.
+
+    Candidates come in order of size. Larger stacks are not tried where smaller ones were far behind, or where doubling
+    twice gained nothing.
+    """
     times: dict[str, float] = {}
+    tried: dict[tuple[Method, int | None], list[float]] = {}
     for path in candidates:
         best = min(times.values(), default=math.inf)
-        times[_label(path)] = _seconds(path, make, data, spec, best=best)
+        before = tried.setdefault((path.method, path.num_threads), [])
+        hopeless = bool(before) and path.num_stacked > 1 and (before[-1] > HOPELESS * best or _is_rising(before))
+        seconds = math.inf if hopeless else _seconds(path, make, data, spec, best=best)
+        before.append(seconds)
+        times[_label(path)] = seconds
     return times
 
 
+def _is_rising(seconds: list[float]) -> bool:
+    return len(seconds) > 2 and min(seconds[-2:]) > min(seconds[:-2])
+
+
 def _seconds(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec, *, best: float) -> float:
-    """The least time of a step, per run and example, after one that is not counted; infinite when the path fails."""
+    """The least time of a step, per run and example, after one that is not counted; infinite when the path fails.
+
+    Of one thread the processor's time is taken, which other work on the machine does not lengthen.
+    """
     visits = path.num_stacked * batch_size(spec, num_examples=len(data.train_x))
-    least = math.inf
+    clock = time.thread_time if path.num_threads == 1 else time.perf_counter
+    least, began = math.inf, time.perf_counter()
     with threads(path.num_threads):
         try:
             step = _step(path, make, data, spec)
             step()
             for _ in range(TIMED_STEPS):
-                began = time.perf_counter()
+                begins = clock()
                 step()
                 if data.train_x.device.type == "cuda":
                     torch.cuda.synchronize(data.train_x.device)
-                least = min(least, (time.perf_counter() - began) / visits)
-                if least > HOPELESS * best:
+                least = min(least, (clock() - begins) / visits)
+                if least > HOPELESS * best or time.perf_counter() - began > LONG:
                     break
         except (ModelError, MemoryError, torch.OutOfMemoryError):
             if path == Path("single", foreign=path.foreign, num_threads=path.num_threads):
