@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from byrote.data import Task, load, sample_positions
 from byrote.records import SGD, AdamW, Recipe, Sample
 
-NUM_TEST = 500
+NUM_TEST = 256
 POPULATIONS = (1, 8, 64, 256)
 JUDGED = 64
 """The population that the targets speak of."""
@@ -132,21 +132,21 @@ _ADAMW = {"optimiser": AdamW(lr=1e-3), "populations": (1, JUDGED)}
 CASES = (
     _dense(64, 256, 10, num_train=1408, epochs=12, batch_size=32),
     _dense(784, 128, 10, num_train=2048, epochs=8),
-    _dense(784, 256, 256, 10, num_train=2048, epochs=5),
-    _dense(784, 512, 512, 512, 10, num_train=768, epochs=4),
-    _convolutional(4, 8, size="4k", num_train=1024, epochs=5),
-    _convolutional(36, 72, size="60k", num_train=256, epochs=3),
+    _dense(784, 256, 256, 10, num_train=1024, epochs=10),
+    _dense(784, 512, 512, 512, 10, num_train=512, epochs=8),
+    _convolutional(4, 8, size="4k", num_train=512, epochs=10),
+    _convolutional(36, 72, size="60k", num_train=256, epochs=6),
     Case(
         network="transformer (1 block, 64 tokens, width 32)",
         kind="transformer",
         make=partial(Transformer, 32, 2),
         products=transformer_products(32),
         source="fashion-mnist",
-        num_train=512,
-        epochs=4,
+        num_train=256,
+        epochs=8,
     ),
     _dense(784, 128, 10, num_train=2048, epochs=8, **_ADAMW),
-    _convolutional(4, 8, size="4k", num_train=1024, epochs=5, **_ADAMW),
+    _convolutional(4, 8, size="4k", num_train=512, epochs=10, **_ADAMW),
 )
 
 

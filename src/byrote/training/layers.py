@@ -86,7 +86,8 @@ class OwnedBatchNorm(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; while training by what is included, and remember it."""
-        if self.training and self.all_included and self.keeps_statistics and self.momentum is not None:
+        several = x.numel() > x.shape[1]
+        if self.training and several and self.all_included and self.keeps_statistics and self.momentum is not None:
             self.num_batches_tracked.add_(1)
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
@@ -114,7 +115,7 @@ class OwnedBatchNorm(nn.Module):
         self.num_batches_tracked.add_((number > 1).to(self.num_batches_tracked.dtype))
         count = self.num_batches_tracked.clamp(min=1).to(mean.dtype)
         rate = enough / count if self.momentum is None else enough * self.momentum
-        unbiased = var * (number / (number - 1).clamp(min=1)).to(var.dtype)
+        unbiased = var * (number.to(var.dtype) / (number - 1).clamp(min=1).to(var.dtype))
         self.running_mean.add_(rate * (mean - self.running_mean))
         self.running_var.add_(rate * (unbiased - self.running_var))
 

@@ -43,12 +43,20 @@ class OptimiserState:
     """Momentum v of SGD, mean of the gradients of Adam; one per weight."""
     second: list[Float[Tensor, "run ..."]] = field(default_factory=list[Tensor])
     """Mean of the squared gradients of Adam; one per weight."""
+    momentum: PerRun = 0.0
+    """μ of the last step; a run for which it is 0 remembers nothing of it."""
 
     def begin(self, rules: Rules, weights: Sequence[Tensor]) -> None:
         """Make room for what these rules need; keep what was remembered by the same kind."""
         kind = type(rules.optimiser)
         if kind is not self.kind:
             self.kind, self.steps, self.first, self.second = kind, 0, [], []
+        if kind is SGD and rules.momentum is not self.momentum:
+            if isinstance(self.momentum, Tensor):
+                scale(self.first, (self.momentum > 0).to(self.momentum.dtype))
+            elif self.momentum == 0:
+                self.first = []
+        self.momentum = rules.momentum
         remembers = kind is not SGD or isinstance(rules.momentum, Tensor) or rules.momentum > 0
         if remembers and not self.first:
             self.first = [torch.zeros_like(weight) for weight in weights]

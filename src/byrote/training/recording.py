@@ -18,8 +18,8 @@ from byrote.training.optimise import norms
 from byrote.training.population import TrainingData, run_targets
 from byrote.training.probes import ProbeRecord
 
-EVALUATED_TOGETHER = 8192
-"""Inputs times runs in one evaluation pass; bounds the memory that activations take."""
+EVALUATED_TOGETHER = 256
+"""Inputs in one evaluation pass: activations that stay in the processor's caches, and are not asked of the system."""
 
 
 class _Curves(NamedTuple):
@@ -57,7 +57,7 @@ class Recording:
         self._margin = room(num_runs, epochs + 1, num_examples)
         self._early_error = room(num_runs, num_examples)
         self._visits = room(num_runs, data.task.num_outputs, num_examples)
-        self._outputs = (room(num_runs, 0, 0), room(num_runs, 0, 0))
+        self._train_outputs = self._test_outputs = room(num_runs, 0, 0)
         self._weights: dict[str, np.ndarray] | None = None
         self._curves = _Curves(*np.full((len(_Curves._fields), num_runs, epochs), np.nan))
 
@@ -82,9 +82,9 @@ class Recording:
         self._loss[:, epoch], self._margin[:, epoch] = train.losses, train.margins
         if epoch == self._early_epoch:
             self._early_error = error_norms(outputs, self.targets, regression=self.regression)
-        test_outputs = evaluate(networks, self.data.test_x)
-        test_targets = self.data.test_y.expand(len(test_outputs), -1)
-        test = self._judge(test_outputs, test_targets, torch.ones_like(test_targets, dtype=torch.bool))
+        self._test_outputs = evaluate(networks, self.data.test_x)
+        test_targets = self.data.test_y.expand(len(self._test_outputs), -1)
+        test = self._judge(self._test_outputs, test_targets, torch.ones_like(test_targets, dtype=torch.bool))
         learnt = train.losses.masked_fill(~self.included, 0).sum(1) / self.included.sum(1)
         point = (torch.full_like(learnt, step), learnt, train.scores, test.losses.mean(1), test.scores)
         for curve, values in zip(self._curves, (*point, norms(networks.weights)), strict=True):
@@ -102,18 +102,19 @@ class Recording:
         return _Answers(losses, margin, scores)
 
     def end(self, networks: AbstractNetworks, *, keep_weights: bool) -> None:
-        """Evaluate the trained networks on everything."""
+        """Evaluate the trained networks on the training examples; on the test examples they just were."""
         train = evaluate(networks, self.data.train_x)
         answers = self._judge(train, self.targets, self.included)
         self._loss[:, -1], self._margin[:, -1] = answers.losses, answers.margins
-        self._outputs = (train, evaluate(networks, self.data.test_x))
+        self._train_outputs = train
         self._weights = {name: part.cpu().numpy() for name, part in networks.state().items()} if keep_weights else None
 
     def runs(self, *, seconds: float, probes: Sequence[ProbeRecord] = ()) -> list[Run]:
         """One record per run, after the end. `seconds` is the wall time of each."""
         scale, mean = self.data.target_scale, self.data.target_mean
         train_outputs, test_outputs = (
-            (part * scale + mean if self.regression else part).cpu().numpy() for part in self._outputs
+            (part * scale + mean if self.regression else part).cpu().numpy()
+            for part in (self._train_outputs, self._test_outputs)
         )
         loss, margin, early_error = (part.cpu().numpy() for part in (self._loss, self._margin, self._early_error))
         return [
@@ -128,7 +129,9 @@ class Recording:
                 ),
                 seconds=seconds,
                 probes={record.key: record.result(row) for record in probes},
-                weights=None if self._weights is None else {name: w[row].copy() for name, w in self._weights.items()},
+                weights=None
+                if self._weights is None
+                else {name: np.array(w[row]) for name, w in self._weights.items()},
             )
             for row in range(len(self.specs))
         ]
@@ -166,6 +169,5 @@ class Recording:
 def evaluate(networks: AbstractNetworks, x: PackedInputs) -> Float[Tensor, "run example output"]:
     """Outputs in evaluation mode, a part at a time."""
     num_runs = len(networks.weights[0])
-    size = max(1, EVALUATED_TOGETHER // num_runs)
-    parts = [networks.outputs(part.expand(num_runs, *part.shape)).mT for part in x.split(size)]
+    parts = [networks.outputs(part.expand(num_runs, *part.shape)).mT for part in x.split(EVALUATED_TOGETHER)]
     return torch.cat(parts, dim=-1).mT

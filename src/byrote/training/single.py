@@ -1,7 +1,8 @@
 """One network as its author wrote it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import final
 
 import torch
@@ -92,12 +93,9 @@ class SingleNetwork(AbstractNetworks):
         asked = float(about.dropout[0])
         for layer, own in zip(self._dropouts, self._rates, strict=True):
             layer.p = own if math.isnan(asked) else asked  # pyright: ignore
-        buffers = [buffer.clone() for buffer in self._module.buffers()] if about.again else []
-        with seeded(derive(self._seed, "step", about.step), self._device), training_mode(self._module):
+        remembering = _other_buffers(self._module) if about.again else nullcontext()
+        with remembering, seeded(derive(self._seed, "step", about.step), self._device), training_mode(self._module):
             learnt = self._call(x[chosen])
-        with torch.no_grad():
-            for buffer, before in zip(self._module.buffers() if about.again else (), buffers, strict=True):
-                buffer.copy_(before)
         return learnt.new_zeros(len(x), learnt.shape[-1]).index_copy(0, chosen, learnt)[None]
 
     @override
@@ -120,3 +118,16 @@ class SingleNetwork(AbstractNetworks):
         ):
             outputs = self._module(x)
         return outputs.reshape(len(x), -1).to(x.dtype)
+
+
+@contextmanager
+def _other_buffers(module: nn.Module) -> Iterator[None]:
+    """Copies in the place of a module's buffers for a while, so that what a pass writes to them is forgotten."""
+    own = [(layer, dict(layer._buffers)) for layer in module.modules()]
+    for layer, buffers in own:
+        layer._buffers.update({name: None if part is None else part.clone() for name, part in buffers.items()})
+    try:
+        yield
+    finally:
+        for layer, buffers in own:
+            layer._buffers.update(buffers)

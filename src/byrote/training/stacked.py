@@ -47,6 +47,10 @@ class StackedNetworks(AbstractNetworks):
         }
         buffers = [dict(module.named_buffers()) for module in modules]
         self._buffers = {name: torch.stack([own[name] for own in buffers]).to(device) for name in buffers[0]}
+        kept_as = {id(part): name for name, part in (*parameters[0].items(), *buffers[0].items())}
+        whole = self._skeleton.state_dict(keep_vars=True)
+        self._names = {name: kept_as[id(part)] for name, part in whole.items()}
+        """Of every part in a state, under whatever name a tied one is kept."""
         self._leaves = [weight for weight in self._parameters.values() if weight.requires_grad]
         self._weights = [leaf.detach() for leaf in self._leaves]
         self._learnt: Tensor | None = None
@@ -87,9 +91,8 @@ class StackedNetworks(AbstractNetworks):
 
     @override
     def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
-        kept = set(self._skeleton.state_dict())
         both = {**self._parameters, **self._buffers}
-        return {name: value.detach() for name, value in both.items() if name in kept}
+        return {name: both[first].detach() for name, first in self._names.items()}
 
     def _call(self, x: Float[Tensor, "run batch ..."]) -> Float[Tensor, "run batch output"]:
         shared = x.stride(0) == 0 and self._num_runs > 1
