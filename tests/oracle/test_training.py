@@ -11,7 +11,7 @@ from byrote.measures import el2n
 from byrote.models import build, linear, mlp
 from byrote.records import SGD, AllExamples, BalancedSubset, Cosine, Linear, Recipe, Step
 from byrote.training import steps_per_epoch, train
-from byrote.training.optimise import learning_rate
+from byrote.training.rules import learning_rate
 from byrote.training.population import batch_size, epoch_order
 from small_networks import Zero
 from small_tasks import ALONE, CORRUPTED, SUBSET, classes, data_of, numbers, spec, stacked

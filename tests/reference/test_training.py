@@ -1,277 +1,353 @@
-"""The population engine against the loop that everyone writes."""
+"""The population engine against the loop that everyone writes: float64, every number equal."""
 
-import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
-from byrote.core import derive
-from byrote.data import Task, inclusion, randomise_targets
+from byrote.data import Task
 from byrote.models import build, cnn, linear, mlp
 from byrote.records import (
+    SAM,
     SGD,
+    Adam,
     AdamW,
     BalancedSubset,
     Constant,
     Cosine,
     Linear,
     Optimiser,
-    Recipe,
+    Regularisers,
+    Run,
     RunSpec,
-    Schedule,
     Step,
+    Switch,
+    WarmUp,
 )
-from byrote.training import train
+from byrote.training import DTYPES, Method, Path, inspect_model, train
+from plain_loop import plain_run
 from small_networks import (
+    Attentive,
     Buffered,
+    ChannelsDropped,
     Convolutional,
+    ConvolutionalNormed,
+    Counting,
+    CumulativeNorm,
+    Depthwise,
+    Dropped,
+    DroppedAttention,
     Dropping,
+    Embedded,
     Frozen,
+    HomemadeNorm,
+    LayerNormed,
     Normed,
+    NormedTwice,
     Recurrent,
     Scalar,
     Secret,
+    StochasticDepth,
     Tied,
+    TokensNormed,
+    Transformer,
     TwoBiases,
     Unused,
+    Wide,
+    dropped_chain,
 )
-from small_tasks import (
-    ALONE,
-    CORRUPTED,
-    MODES,
-    SUBSET,
-    assert_same,
-    classes,
-    data_of,
-    numbers,
-    numbers_of,
-    population,
-    spec,
-    stacked,
-)
+from small_tasks import CORRUPTED, TRUE, classes, data_of, numbers, numbers_of, spec
 
 TOLERANCE = 1e-10
-
 CLASSES, NUMBERS, IMAGES = classes(), numbers(), classes(shape=(2, 6, 6))
 TASKS = {"classes": CLASSES, "numbers": NUMBERS, "images": IMAGES}
-CASES: list[tuple[str, Any]] = [
-    ("classes", mlp(width=7, depth=2)),
-    ("classes", linear()),
-    ("numbers", mlp(width=7)),
-    ("numbers", linear()),
-    ("images", cnn(width=2)),
-    ("images", mlp(width=7)),
-    ("classes", Frozen),
-    ("classes", Tied),
-    ("numbers", Tied),
-    ("classes", Buffered),
-    ("classes", Unused),
-    ("classes", TwoBiases),
-    ("numbers", Scalar),
-    ("images", Convolutional),
+
+STACKED: tuple[Method, ...] = ("single", "stacked")
+DENSE: tuple[Method, ...] = ("single", "dense", "stacked")
+UNFOLDED: tuple[Method, ...] = ("single", "stacked", "unfolded")
+CASES: list[tuple[str, Any, tuple[Method, ...]]] = [
+    ("classes", linear(), DENSE),
+    ("numbers", linear(), DENSE),
+    ("classes", mlp(width=7, depth=2), DENSE),
+    ("numbers", mlp(width=7), DENSE),
+    ("images", mlp(width=7), DENSE),
+    ("classes", dropped_chain, DENSE),
+    ("images", dropped_chain, DENSE),
+    ("images", cnn(width=2), UNFOLDED),
+    ("images", Convolutional, UNFOLDED),
+    ("images", ConvolutionalNormed, UNFOLDED),
+    ("images", ChannelsDropped, UNFOLDED),
+    ("images", Wide, UNFOLDED),
+    ("images", Depthwise, STACKED),
+    ("classes", Normed, STACKED),
+    ("numbers", Normed, STACKED),
+    ("classes", NormedTwice, STACKED),
+    ("classes", CumulativeNorm, STACKED),
+    ("classes", LayerNormed, STACKED),
+    ("classes", Dropped, STACKED),
+    ("classes", Embedded, STACKED),
+    ("classes", Attentive, STACKED),
+    ("classes", Transformer, STACKED),
+    ("classes", Recurrent, ("single",)),
+    ("classes", Secret, ("single",)),
+    ("classes", Frozen, STACKED),
+    ("classes", Tied, STACKED),
+    ("numbers", Tied, STACKED),
+    ("classes", Buffered, STACKED),
+    ("classes", Unused, STACKED),
+    ("classes", TwoBiases, STACKED),
+    ("numbers", Scalar, STACKED),
 ]
-OPTIMISERS = [
-    SGD(lr=0.1, momentum=0.0),
-    SGD(lr=0.05, momentum=0.9),
-    SGD(lr=0.05, momentum=0.8, weight_decay=0.05),
-    AdamW(lr=0.02, weight_decay=0.0),
-    AdamW(lr=0.02, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1),
+FOREIGN = [Dropping, HomemadeNorm, StochasticDepth, Counting, DroppedAttention, TokensNormed]
+
+BASES: dict[str, list[Any]] = {
+    "sgd": [SGD(lr=0.1, momentum=0.0), SGD(lr=0.05), SGD(lr=0.07, momentum=0.8, weight_decay=0.05)],
+    "nesterov": [
+        SGD(lr=0.05, momentum=0.9, nesterov=True),
+        SGD(lr=0.1, momentum=0.5, weight_decay=0.05, nesterov=True),
+    ],
+    "adam": [Adam(lr=0.02), Adam(lr=0.03, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1)],
+    "adamw": [AdamW(lr=0.02, weight_decay=0.0), AdamW(lr=0.03, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1)],
+}
+SHARP = {
+    f"sam over {name}": [SAM(base=base, rho=rho) for base, rho in zip(bases, (0.05, 0.2, 0.5), strict=False)]
+    for name, bases in BASES.items()
+}
+OPTIMISERS: dict[str, list[Optimiser]] = {**BASES, **SHARP}
+HEAVY = SAM(base=Adam(lr=0.02, eps=1e-3), rho=0.1)
+"""A weight before BatchNorm may have a gradient of 0 but for rounding, which a small ε blows up."""
+PLAIN_SCHEDULES = [Constant(), Step(every=2, factor=0.3), Cosine(), Linear()]
+SCHEDULES = [*PLAIN_SCHEDULES, *(WarmUp(steps=7, then=then) for then in PLAIN_SCHEDULES)]
+REGULARISERS = [
+    Regularisers(),
+    Regularisers(label_smoothing=0.2, input_noise=0.3),
+    Regularisers(clip_norm=0.2, label_smoothing=0.1),
+    Regularisers(input_noise=0.1, clip_norm=1.0),
 ]
-SCHEDULES = [Constant(), Step(every=3, factor=0.3), Cosine(), Linear()]
 
 
-def plain_optimiser(module: nn.Module, optimiser: Optimiser) -> torch.optim.Optimizer:
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    if isinstance(optimiser, SGD):
-        return torch.optim.SGD(
-            weights, lr=optimiser.lr, momentum=optimiser.momentum, weight_decay=optimiser.weight_decay
-        )
-    betas = (optimiser.beta1, optimiser.beta2)
-    return torch.optim.AdamW(
-        weights, lr=optimiser.lr, betas=betas, eps=optimiser.eps, weight_decay=optimiser.weight_decay
+@lru_cache(maxsize=None)
+def plain(kind: str, one: RunSpec, *, foreign: bool = False) -> dict[str, np.ndarray]:
+    return plain_run(TASKS[kind], one, foreign=foreign)
+
+
+def assert_plain(kind: str, run: Run, *, foreign: bool = False) -> None:
+    assert (run.status, run.message) == ("completed", "")
+    expected = plain(kind, run.spec, foreign=foreign)
+    assert run.weights is not None
+    got = {**numbers_of(run), **{f"weights {name}": part for name, part in run.weights.items()}}
+    assert set(got) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+
+
+def assert_plain_by(path: Path, kind: str, specs: Sequence[RunSpec]) -> None:
+    for run in train(specs, data_of(TASKS[kind], specs[0]), path=path, keep_weights=True):
+        assert_plain(kind, run, foreign=path.foreign)
+
+
+def of_size(method: Method, number: int) -> Path:
+    return Path("single") if method == "single" else Path(method, number)
+
+
+def member(index: int, kind: str, model: Any, **changed: Any) -> RunSpec:
+    """The index-th run of a population: other seeds, orders, labels and subsets."""
+    return spec(
+        TASKS[kind],
+        model,
+        seed=index,
+        order=index // 2,
+        labels=(TRUE, CORRUPTED)[index % 2],
+        subset=BalancedSubset(fraction=0.7, draw=3, index=index),
+        **{"epochs": 4, **changed},
     )
 
 
-def plain_rate(recipe: Recipe, step: int, num_steps: int, epoch: int) -> float:
-    lr = recipe.optimiser.lr
-    if isinstance(recipe.schedule, Step):
-        for finished in range(1, epoch + 1):
-            lr *= recipe.schedule.factor if finished % recipe.schedule.every == 0 else 1.0
-    elif isinstance(recipe.schedule, Cosine):
-        lr *= 0.5 + 0.5 * math.cos(step * math.pi / num_steps)
-    elif isinstance(recipe.schedule, Linear):
-        lr *= (num_steps - step) / num_steps
-    return lr
+# --- optimisers and schedules ----------------------------------------------------------------------------------------
 
 
-def judge(task: Task, output: Tensor, target: Tensor) -> tuple[Tensor, float, float]:
-    """Loss, margin and error norm of one example."""
-    seen = output.detach()
-    if task.regression:
-        return (output[0] - target) ** 2, math.nan, abs(float(seen[0] - target))
-    y = int(target)
-    loss = torch.logsumexp(output, 0) - output[y]
-    others = [float(z) for c, z in enumerate(seen) if c != y]
-    errors = [float(p) - (c == y) for c, p in enumerate(torch.exp(seen) / torch.exp(seen).sum())]
-    return loss, float(seen[y]) - max(others), math.sqrt(sum(e * e for e in errors))
-
-
-def plain_run(task: Task, one: RunSpec) -> dict[str, np.ndarray]:
-    """Train one network the obvious way, one example at a time where that is obvious."""
-    recipe = one.learner.recipe
-    y = randomise_targets(task, one.labels).targets
-    mean, scale = (task.train.y.mean(), task.train.y.std()) if task.regression else (0, 1)
-    targets = torch.as_tensor((y - mean) / scale if task.regression else y)
-    test_targets = torch.as_tensor((task.test.y - mean) / scale if task.regression else task.test.y)
-    x, test_x = torch.as_tensor(task.train.x), torch.as_tensor(task.test.x)
-    included = inclusion(task, one.subset)
-    module = build(one.learner.model, task=task, seed=one.seed, dtype=torch.float64).eval()
-    optimiser = plain_optimiser(module, recipe.optimiser)
-    fraction = one.subset.fraction if isinstance(one.subset, BalancedSubset) else 1
-    size = round(recipe.batch_size / fraction)
-    n, per_epoch = len(x), math.ceil(len(x) / size)
-    loss, margin = np.full((recipe.epochs + 1, n), np.nan), np.full((recipe.epochs + 1, n), np.nan)
-    early = np.full(n, np.nan)
-    curves: dict[str, list[float]] = {name: [] for name in ("step", "train_loss", "train_score", "test_loss")}
-    curves |= {"test_score": [], "weight_norm": []}
-    for epoch in range(recipe.epochs):
-        order = np.random.default_rng(derive(one.order, "order", epoch)).permutation(n)
-        for number in range(per_epoch):
-            step = epoch * per_epoch + number
-            chosen = order[number * size : (number + 1) * size]
-            outputs = module(x[chosen]).reshape(len(chosen), -1)
-            learnt = []
-            for i, output in zip(chosen, outputs, strict=True):
-                value, margin[epoch, i], norm = judge(task, output, targets[i])
-                loss[epoch, i] = float(value.detach())
-                if epoch == math.ceil(recipe.epochs / 10) - 1:
-                    early[i] = norm
-                if included[i]:
-                    learnt.append(value)
-            for group in optimiser.param_groups:
-                group["lr"] = plain_rate(recipe, step, recipe.epochs * per_epoch, epoch)
-            optimiser.zero_grad()
-            (torch.stack(learnt).sum() / len(learnt)).backward()
-            optimiser.step()
-        weights = [weight for weight in module.parameters() if weight.requires_grad]
-        test = [
-            judge(task, z, t)
-            for z, t in zip(module(test_x).detach().reshape(-1, task.num_outputs), test_targets, strict=True)
-        ]
-        point = {
-            "step": (epoch + 1) * per_epoch,
-            "train_loss": loss[epoch, included].mean(),
-            "train_score": plain_score(task, loss[epoch, included], margin[epoch, included], targets[included]),
-            "test_loss": np.mean([float(value) for value, _, _ in test]),
-            "test_score": plain_score(task, [float(v) for v, _, _ in test], [m for _, m, _ in test], test_targets),
-            "weight_norm": math.sqrt(sum(float((weight.detach() ** 2).sum()) for weight in weights)),
-        }
-        for name, value in point.items():
-            curves[name].append(float(value))
-    outputs = [module(part).reshape(len(part), -1).detach() for part in (x, test_x)]
-    for i in range(n):
-        value, margin[-1, i], _ = judge(task, outputs[0][i], targets[i])
-        loss[-1, i] = float(value)
-    train_outputs, test_outputs = (np.asarray(part) * scale + mean for part in outputs)
-    traced = {"loss": loss, "margin": margin, "early_error": early}
-    answers = {"train_outputs": train_outputs, "test_outputs": test_outputs}
-    return {**{name: np.array(values) for name, values in curves.items()}, **traced, **answers}
-
-
-def plain_score(task: Task, losses: Any, margins: Any, targets: Tensor) -> float:
-    if task.regression:
-        return 1 - np.mean(losses) / float(targets.var(unbiased=False))
-    return float(np.mean(np.asarray(margins) > 0))
-
-
-def assert_plain(task: Task, one: RunSpec, run: Any) -> None:
-    assert run.spec == one
-    assert (run.status, run.message) == ("completed", "")
-    for name, expected in plain_run(task, one).items():
-        got = numbers_of(run)[name]
-        np.testing.assert_allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.kind)
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
-def test_every_optimiser_and_schedule_stacked_is_the_plain_loop(optimiser: Optimiser, schedule: Schedule) -> None:
+@pytest.mark.parametrize("method", DENSE)
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_sweep_of_numbers_and_schedules_is_a_plain_loop_for_each(name: str, method: Method) -> None:
+    """Eight runs of eight schedules and other learning rates, momenta, decays and radii, in one population."""
     specs = [
-        spec(CLASSES, mlp(width=7), seed=7, optimiser=optimiser, schedule=schedule),
-        spec(CLASSES, mlp(width=7), seed=8, labels=CORRUPTED, optimiser=optimiser, schedule=schedule),
+        member(index, "classes", mlp(width=7), optimiser=optimiser, schedule=schedule)
+        for index, (optimiser, schedule) in enumerate(zip(cycle(OPTIMISERS[name]), SCHEDULES, strict=False))
     ]
-    for one, run in zip(specs, train(specs, data_of(CLASSES, specs[0]), path=stacked(2)), strict=True):
-        assert_plain(CLASSES, one, run)
+    assert_plain_by(of_size(method, 8), "classes", specs)
 
 
-@pytest.mark.parametrize("optimiser", [OPTIMISERS[2], OPTIMISERS[4]], ids=lambda optimiser: optimiser.kind)
-@pytest.mark.parametrize(("kind", "model"), CASES, ids=str)
-def test_every_model_stacked_and_alone_is_the_plain_loop(kind: str, model: Any, optimiser: Optimiser) -> None:
+@pytest.mark.parametrize("method", DENSE)
+@pytest.mark.parametrize("optimiser", [one for many in OPTIMISERS.values() for one in many], ids=str)
+def test_runs_of_one_recipe_are_plain_loops(optimiser: Optimiser, method: Method) -> None:
+    specs = [member(index, "classes", mlp(width=7), optimiser=optimiser, schedule=Cosine()) for index in range(2)]
+    assert_plain_by(of_size(method, 2), "classes", specs)
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "model", "methods"), CASES, ids=lambda part: getattr(part, "__name__", str(part)))
+def test_every_layer_trains_by_every_method_as_in_the_plain_loop(
+    kind: str, model: Any, methods: tuple[Method, ...]
+) -> None:
+    """A population of other numbers and regularisers, dropout among them, cut into 3 + 1."""
     task = TASKS[kind]
-    specs = population(task, model, optimiser=optimiser, schedule=Cosine())
-    data = data_of(task, specs[0])
-    together, alone = train(specs, data, path=stacked(5)), train(specs, data, path=ALONE)
-    for one, two in zip(together, alone, strict=True):
-        assert_same(one, two, tolerance=TOLERANCE)
-    for index in (1, 2):
-        assert_plain(task, specs[index], together[index])
+    specs = [
+        member(index, kind, model, optimiser=optimiser, schedule=schedule, regularisers=regular)
+        for index, (optimiser, schedule, regular) in enumerate(
+            zip(cycle(BASES["sgd"][1:]), (Cosine(), WarmUp(steps=3), Linear()), REGULARISERS, strict=False)
+        )
+    ]
+    specs.append(member(3, kind, model, optimiser=BASES["sgd"][0], regularisers=REGULARISERS[3]))
+    one = specs[0]
+    nature = inspect_model(
+        lambda seed: build(one.learner.model, task=task, seed=seed, dtype=DTYPES["float64"]),
+        data_of(task, one).train_x.take(data_of(task, one).test_x.values.new_tensor(range(8)).long()),
+    )
+    assert (nature.methods, nature.foreign) == (methods, False)
+    assert (nature.reason == "") == (len(methods) > 1)
+    for method in methods:
+        assert_plain_by(of_size(method, 3), kind, specs)
+    if kind == "images":
+        assert_plain_by(Path("single", channels_last=True), kind, specs[:2])
 
 
-@pytest.mark.parametrize("task", [CLASSES, NUMBERS], ids=["classes", "numbers"])
-def test_runs_on_all_examples_are_the_plain_loop(task: Task) -> None:
-    specs = [spec(task, mlp(width=7), seed=seed, labels=CORRUPTED, order=11) for seed in range(2)]
-    for one, run in zip(specs, train(specs, data_of(task, specs[0]), path=stacked(2)), strict=True):
-        assert_plain(task, one, run)
+@pytest.mark.parametrize(("kind", "model", "methods"), CASES, ids=lambda part: getattr(part, "__name__", str(part)))
+def test_every_layer_trains_with_the_heaviest_optimiser(kind: str, model: Any, methods: tuple[Method, ...]) -> None:
+    """Sharpness-aware Adam on all examples in one order: two passes a step, batches that are shared."""
+    specs = [spec(TASKS[kind], model, seed=seed, order=4, epochs=2, optimiser=HEAVY) for seed in range(3)]
+    for method in methods:
+        assert_plain_by(of_size(method, 3), kind, specs)
 
 
-@pytest.mark.parametrize(("model", "task"), [(Recurrent, CLASSES), (Secret, CLASSES)])
-def test_a_model_that_cannot_be_stacked_is_the_plain_loop_one_at_a_time(model: Any, task: Task) -> None:
-    one = spec(task, model, subset=SUBSET)
-    (run,) = train([one], data_of(task, one), path=ALONE)
-    assert_plain(task, one, run)
+@pytest.mark.parametrize("optimiser", [SGD(lr=0.05, weight_decay=0.01), HEAVY], ids=["sgd", "sam"])
+@pytest.mark.parametrize("model", FOREIGN)
+def test_layers_of_the_authors_own_train_on_the_included_examples_as_in_the_plain_loop(
+    model: Any, optimiser: Optimiser
+) -> None:
+    specs = [member(index, "classes", model, optimiser=optimiser, regularisers=REGULARISERS[1]) for index in range(2)]
+    assert_plain_by(Path("single", foreign=True), "classes", specs)
 
 
-def test_batch_norm_learns_from_included_examples_and_is_judged_on_running_averages() -> None:
-    one = spec(CLASSES, Normed, subset=SUBSET, labels=CORRUPTED, optimiser=SGD(lr=0.1, momentum=0.5))
-    (run,) = train([one], data_of(CLASSES, one), path=MODES)
-    targets = torch.as_tensor(randomise_targets(CLASSES, CORRUPTED).targets)
-    x, included = torch.as_tensor(CLASSES.train.x), torch.as_tensor(inclusion(CLASSES, SUBSET))
-    module = build(one.learner.model, task=CLASSES, seed=one.seed, dtype=torch.float64)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.5)
-    losses = torch.empty(10, len(x), dtype=torch.float64)
-    for epoch in range(10):
-        order = torch.as_tensor(np.random.default_rng(derive(0, "order", epoch)).permutation(len(x)))
-        for chosen in order.split(round(8 / 0.7)):
-            module.eval()
-            losses[epoch, chosen] = nn.functional.cross_entropy(module(x[chosen]), targets[chosen], reduction="none")
-            kept = chosen[included[chosen]]
-            assert len(kept) > 1
-            module.train()
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(module(x[kept]), targets[kept]).backward()
-            optimiser.step()
-    np.testing.assert_allclose(run.trace.loss[:-1], losses.detach().numpy(), rtol=TOLERANCE, atol=TOLERANCE)
-    outputs = module.eval()(x).detach().numpy()
-    np.testing.assert_allclose(run.trace.train_outputs, outputs, rtol=TOLERANCE, atol=TOLERANCE)
+@pytest.mark.parametrize("num_train", [33, 34])
+@pytest.mark.parametrize("fraction", [None, 0.2])
+@pytest.mark.parametrize("method", STACKED)
+def test_batch_norm_on_few_examples_is_the_plain_loop(
+    method: Method, fraction: float | None, num_train: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last batches of one example and of two, and batches in which nothing, or one, is included."""
+    task = classes(num_train=num_train)
+    monkeypatch.setitem(TASKS, f"{num_train}", task)
+    subsets: dict[str, Any] = {} if fraction is None else {"subset": BalancedSubset(fraction=fraction, draw=0, index=1)}
+    size = 8 if fraction is None else 1
+    specs = [spec(task, Normed, seed=seed, order=seed, epochs=2, batch_size=size, **subsets) for seed in range(2)]
+    assert_plain_by(of_size(method, 2), f"{num_train}", specs)
 
 
-def test_dropout_draws_from_a_seed_for_every_run_and_step() -> None:
-    one = spec(CLASSES, Dropping, seed=4, epochs=2)
-    (run,) = train([one], data_of(CLASSES, one), path=MODES)
-    x, y = torch.as_tensor(CLASSES.train.x), torch.as_tensor(CLASSES.train.y)
-    module = build(one.learner.model, task=CLASSES, seed=4, dtype=torch.float64)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-    step = 0
-    with torch.random.fork_rng(devices=[]):
-        for epoch in range(2):
-            order = torch.as_tensor(np.random.default_rng(derive(0, "order", epoch)).permutation(len(x)))
-            for chosen in order.split(8):
-                torch.default_generator.manual_seed(derive(4, "step", step))
-                optimiser.zero_grad()
-                nn.functional.cross_entropy(module.train()(x[chosen]), y[chosen]).backward()
-                optimiser.step()
-                step += 1
-    outputs = module.eval()(x).detach().numpy()
-    np.testing.assert_allclose(run.trace.train_outputs, outputs, rtol=TOLERANCE, atol=TOLERANCE)
+# --- regularisers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "model", "methods"), [
+    ("classes", dropped_chain, DENSE), ("classes", Dropped, STACKED), ("images", ChannelsDropped, UNFOLDED)
+])
+def test_rates_of_dropout_may_differ_between_runs(kind: str, model: Any, methods: tuple[Method, ...]) -> None:
+    rates = (None, 0.0, 0.5, 0.1)
+    specs = [
+        member(index, kind, model, optimiser=SGD(lr=0.05), regularisers=Regularisers(dropout=rate))
+        for index, rate in enumerate(rates)
+    ]
+    for method in methods:
+        assert_plain_by(of_size(method, 4), kind, specs)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+@pytest.mark.parametrize("method", DENSE)
+def test_one_rate_of_dropout_for_all(method: Method, rate: float) -> None:
+    regular = Regularisers(dropout=rate)
+    specs = [member(index, "classes", dropped_chain, regularisers=regular) for index in range(2)]
+    assert_plain_by(of_size(method, 2), "classes", specs)
+
+
+@pytest.mark.parametrize("regular", REGULARISERS[1:], ids=str)
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+@pytest.mark.parametrize("method", DENSE)
+def test_one_set_of_regularisers_for_all(method: Method, kind: str, regular: Regularisers) -> None:
+    optimiser = SAM(base=SGD(lr=0.05, weight_decay=0.01))
+    specs = [member(index, kind, mlp(width=7), optimiser=optimiser, regularisers=regular) for index in range(2)]
+    assert_plain_by(of_size(method, 2), kind, specs)
+
+
+# --- batches and switches --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", ["all", 1, 37, 1000])
+@pytest.mark.parametrize("method", DENSE)
+def test_batches_of_any_size_are_the_plain_loop(method: Method, batch_size: Any) -> None:
+    specs = [member(index, "classes", mlp(width=7), batch_size=batch_size, epochs=2) for index in range(2)]
+    assert_plain_by(of_size(method, 2), "classes", specs)
+
+
+SWITCHES: dict[str, list[tuple[Switch, ...]]] = {
+    "another optimiser": [
+        (Switch(step=6, optimiser=Adam(lr=0.02), batch_size=8), Switch(step=11, optimiser=SGD(lr=0.05), batch_size=8)),
+        (Switch(step=6, optimiser=Adam(lr=0.01), batch_size=8), Switch(step=11, optimiser=SGD(lr=0.1), batch_size=8)),
+    ],
+    "the same kind": [
+        (Switch(step=7, optimiser=SGD(lr=0.02, momentum=0.5, weight_decay=0.1), batch_size=8),),
+        (Switch(step=7, optimiser=SGD(lr=0.03, momentum=0.0), batch_size=8),),
+    ],
+    "sharper, and back": [
+        (
+            Switch(step=3, optimiser=SAM(base=SGD(lr=0.05), rho=0.3), batch_size=8),
+            Switch(step=9, optimiser=SGD(lr=0.05), batch_size=8),
+        ),
+    ]
+    * 2,
+    "larger batches within an epoch": [
+        (
+            Switch(step=2, optimiser=SGD(lr=0.05), batch_size=16),
+            Switch(step=5, optimiser=SGD(lr=0.05), batch_size="all"),
+            Switch(step=6, optimiser=SGD(lr=0.05), batch_size=3),
+        ),
+    ]
+    * 2,
+    "regularisers and schedules": [
+        (Switch(step=4, optimiser=SGD(lr=0.05), batch_size=8, schedule=Cosine(), regularisers=REGULARISERS[1]),),
+        (Switch(step=4, optimiser=SGD(lr=0.05), batch_size=8, schedule=WarmUp(steps=9), regularisers=REGULARISERS[2]),),
+    ],
+    "after the end": [(Switch(step=1000, optimiser=Adam()),)] * 2,
+}
+
+
+@pytest.mark.parametrize("method", DENSE)
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_on_the_way_is_the_plain_loop(name: str, method: Method) -> None:
+    specs = [
+        member(index, "classes", mlp(width=7), optimiser=SGD(lr=0.05), switches=switches)
+        for index, switches in enumerate(SWITCHES[name])
+    ]
+    assert_plain_by(of_size(method, 2), "classes", specs)
+
+
+@pytest.mark.parametrize("method", DENSE)
+def test_momentum_that_comes_later_begins_at_zero_whatever_the_others_in_the_population_do(method: Method) -> None:
+    momenta = [(0.0, 0.9, 0.9), (0.9, 0.0, 0.9), (0.5, 0.5, 0.0), (0.0, 0.0, 0.9)]
+    specs = [
+        member(
+            index,
+            "classes",
+            mlp(width=7),
+            optimiser=SGD(lr=0.05, momentum=first),
+            switches=(
+                Switch(step=4, optimiser=SGD(lr=0.05, momentum=second), batch_size=8),
+                Switch(step=9, optimiser=SGD(lr=0.04, momentum=third), batch_size=8),
+            ),
+        )
+        for index, (first, second, third) in enumerate(momenta)
+    ]
+    assert_plain_by(of_size(method, 4), "classes", specs)
+    assert_plain_by(of_size(method, 1), "classes", specs)
