@@ -108,6 +108,136 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x[..., None])[0][:, -1])
 
 
+class Wide(nn.Module):
+    """Convolutions of every shape that unfold, ReLU before pooling, and pooling that is not a multiple."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        channels = task.input_shape[0]
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 4, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
+            nn.ReLU(),
+            nn.MaxPool2d(2, stride=1, padding=1),
+            nn.Conv2d(4, 3, 1, bias=False),
+        )
+        self.head = nn.Linear(3, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).tanh().mean((2, 3)))
+
+
+class Depthwise(nn.Module):
+    """A grouped convolution, which does not unfold."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        channels = task.input_shape[0]
+        self.convolution = nn.Conv2d(channels, 2 * channels, 3, groups=channels, padding="same")
+        self.head = nn.Linear(2 * channels, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.convolution(x).relu().mean((2, 3)))
+
+
+class LayerNormed(nn.Module):
+    """LayerNorm over the features."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body, self.norm = nn.Linear(task.input_shape[0], 6), nn.LayerNorm(6)
+        self.head = nn.Linear(6, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.body(x)).relu())
+
+
+class Embedded(nn.Module):
+    """Features rounded to tokens, each with a vector of its own."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.vectors, self.head = nn.Embedding(7, 4), nn.Linear(4 * task.input_shape[0], task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = (2 * x).round().clamp(-3, 3).long() + 3
+        return self.head(self.vectors(tokens).flatten(1))
+
+
+class Attentive(nn.Module):
+    """Attention of the features to one another."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.lift = nn.Linear(1, 4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.lift(x[..., None])
+        return self.head(self.attention(h, h, h, need_weights=False)[0].mean(1))
+
+
+class Transformer(nn.Module):
+    """One transformer block on the features as tokens."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.lift, self.places = nn.Linear(1, 4), nn.Parameter(torch.randn(task.input_shape[0], 4))
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(self.lift(x[..., None]) + self.places).mean(1))
+
+
+class Dropped(nn.Module):
+    """Dropout layers at two rates, one of them called twice."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(task.input_shape[0], 9), nn.Dropout(0.5), nn.Tanh())
+        self.again, self.head = nn.Linear(9, 9), nn.Linear(9, task.num_outputs)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.again(self.drop(self.body(x))).relu()))
+
+
+def dropped_chain(task: Task) -> nn.Module:
+    """Affine maps, every activation, and dropout at three rates, also of the inputs."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(int(np.prod(task.input_shape)), 8),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Sequential(nn.Linear(8, 7, bias=False), nn.GELU(), nn.Dropout(0.2)),
+        nn.Linear(7, 6),
+        nn.SiLU(),
+        nn.Identity(),
+        nn.Linear(6, 6),
+        nn.Tanh(),
+        nn.Linear(6, 5),
+        nn.Sigmoid(),
+        nn.Linear(5, task.num_outputs),
+    )
+
+
+class ChannelsDropped(nn.Module):
+    """Dropout of whole channels, inside a block, and BatchNorm between."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv2d(task.input_shape[0], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.4), nn.Conv2d(4, 3, 2)
+        )
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(3, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.block(x).mean((2, 3))))
+
+
 class Secret(nn.Module):
     """Random numbers that are neither parameter nor buffer, so a stack cannot know them."""
 
@@ -142,6 +272,124 @@ class Normed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.norm(self.body(x)).relu())
+
+
+class CumulativeNorm(nn.Module):
+    """BatchNorm that averages over all batches so far, and has no weights of its own."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body = nn.Linear(task.input_shape[0], 6)
+        self.norm = nn.BatchNorm1d(6, momentum=None, affine=False)
+        self.head = nn.Linear(6, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.body(x)).relu())
+
+
+class NormedTwice(nn.Module):
+    """One BatchNorm that is called twice."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body, self.norm = nn.Linear(task.input_shape[0], 6), nn.BatchNorm1d(6, momentum=0.3, eps=1e-3)
+        self.again, self.head = nn.Linear(6, 6), nn.Linear(6, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.again(self.norm(self.body(x)).relu())).tanh())
+
+
+class ConvolutionalNormed(nn.Module):
+    """BatchNorm over the places of images."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(task.input_shape[0], 4, 3), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.convolution(x)).relu().mean((2, 3)))
+
+
+class TokensNormed(nn.Module):
+    """BatchNorm over the features of all examples as if each were an example."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.lift, self.norm = nn.Linear(1, 4), nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.lift(x.reshape(-1, 1)))
+        return self.head(h.relu().reshape(*x.shape, 4).mean(1))
+
+
+class StochasticDepth(nn.Module):
+    """A residual block that is skipped for some examples while training."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body, self.block = nn.Linear(task.input_shape[0], 6), nn.Linear(6, 6)
+        self.head = nn.Linear(6, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(x).relu()
+        extra = self.block(h).relu()
+        if self.training:
+            extra = extra * (torch.rand(len(x), 1) < 0.7)
+        return self.head(h + extra)
+
+
+class Counting(nn.Module):
+    """A buffer that training passes change in place, and that outputs depend on."""
+
+    passes: Tensor
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+        self.head = nn.Linear(task.input_shape[0], task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.passes += 1
+        return self.head(x) / (1 + 0.1 * self.passes)
+
+
+class DroppedAttention(nn.Module):
+    """Dropout inside attention, which torch has no layer for."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.lift = nn.Linear(1, 4)
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.2, batch_first=True)
+        self.head = nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(self.lift(x[..., None])).mean(1))
+
+
+class SecretRate(nn.Module):
+    """A dropout layer whose rate is drawn with the weights."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body, self.drop = nn.Linear(task.input_shape[0], 16), nn.Dropout(torch.rand(()).item())
+        self.head = nn.Linear(16, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.body(x).relu()))
+
+
+class Pythonic(nn.Module):
+    """Noise from a generator that byrote does not seed, while training."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.head = nn.Linear(task.input_shape[0], task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x * (1 + 0.1 * random.random()) if self.training else x)
 
 
 class HomemadeNorm(nn.Module):
