@@ -1,13 +1,14 @@
 """The crew of one that is this process."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import final
 
 from typing_extensions import override
 
 from byrote.execution.crew import AbstractCrew, Done, Event, OnEpochs, Raised
 from byrote.execution.desk import Desk
+from byrote.execution.mishaps import is_out_of_memory
 from byrote.execution.shards import Shard
 
 
@@ -35,7 +36,7 @@ class Alone(AbstractCrew):
         self._given = number, shard
 
     @override
-    def hear(self, *, seconds: float, on_epochs: OnEpochs) -> Sequence[Event]:
+    def hear(self, *, seconds: float, on_epochs: OnEpochs) -> Iterable[Event]:
         if self._given is None:
             return []
         (number, shard), self._given = self._given, None
@@ -43,7 +44,7 @@ class Alone(AbstractCrew):
         try:
             records = self._desk.do(shard, on_epoch=lambda num_runs: on_epochs(number, num_runs))
         except Exception as error:
-            return [Raised(number, error)]
+            return [Raised(number, error, is_out_of_memory(error))]
         return [Done(number, records, time.monotonic() - began)]
 
     @override

@@ -1,7 +1,7 @@
 """Those who do shards, seen from the one who hands them out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from byrote.execution.shards import Shard
@@ -23,6 +23,7 @@ class Raised(NamedTuple):
 
     number: int
     error: Exception
+    out_of_memory: bool
 
 
 class Died(NamedTuple):
@@ -58,7 +59,7 @@ class AbstractCrew(ABC):
         """Give a shard to someone who is free."""
 
     @abstractmethod
-    def hear(self, *, seconds: float, on_epochs: OnEpochs) -> Sequence[Event]:
+    def hear(self, *, seconds: float, on_epochs: OnEpochs) -> Iterable[Event]:
         """Wait for news of the shards under way.
 
         Args:
@@ -67,7 +68,7 @@ class AbstractCrew(ABC):
                 abandoned.
 
         Returns:
-            What has ended; possibly nothing.
+            What has ended, as it comes; possibly nothing.
         """
 
     @abstractmethod

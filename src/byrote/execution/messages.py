@@ -35,6 +35,7 @@ class Failed(NamedTuple):
 
     error: Exception
     traceback: str
+    out_of_memory: bool
 
 
 @final

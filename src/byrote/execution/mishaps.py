@@ -8,11 +8,23 @@ from byrote.execution.shards import RunShard, Shard
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether something did not fit into the memory of the machine or the device."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether something did not fit into the memory of the machine or the device: the error says so, or its cause."""
+    if error is None:
+        return False
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS):
+        return True
+    return is_out_of_memory(error.__cause__)
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of what did not fit: an exception holds the frames it passed, and they hold their tensors."""
+    if error is not None:
+        error.__traceback__ = None
+        forget_frames(error.__cause__)
+        forget_frames(error.__context__)
 
 
 def told_of_death(shard: Shard, *, reason: str, again: bool) -> str:

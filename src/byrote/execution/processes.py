@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
@@ -129,17 +129,21 @@ class Processes(AbstractCrew):
     @override
     def begin(self, number: int, shard: Shard) -> None:
         packed = _packed(shard)
+        for dead in [worker for worker in self._workers if worker.job is None and worker.process.exitcode is not None]:
+            self._end(dead)
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._start()
         worker.job, worker.packed, worker.records = _Job(number, shard), packed, []
         if worker.ready:
             _send(worker, packed)
 
     @override
-    def hear(self, *, seconds: float, on_epochs: OnEpochs) -> Sequence[Event]:
+    def hear(self, *, seconds: float, on_epochs: OnEpochs) -> Iterable[Event]:
         busy = self._busy()
         wait([handle for worker in busy for handle in (worker.connection, worker.process.sentinel)], seconds)
-        events = (self._news(worker, worker.job, on_epochs) for worker in busy if worker.job is not None)
-        return [event for event in events if event is not None]
+        for worker in busy:
+            event = self._news(worker, worker.job, on_epochs) if worker.job is not None else None
+            if event is not None:
+                yield event
 
     @override
     def abandon(self) -> None:
@@ -195,7 +199,7 @@ class Processes(AbstractCrew):
             case Failed():
                 worker.job = None
                 message.error.__cause__ = WorkerTraceback(message.traceback)
-                return Raised(job.number, message.error)
+                return Raised(job.number, message.error, message.out_of_memory)
         return None
 
     def _bury(self, worker: _Worker, job: _Job) -> Died:

@@ -11,7 +11,7 @@ from typing import final
 from byrote.execution.crew import AbstractCrew, Died, Done, Event, Raised
 from byrote.execution.deadline import OutOfTimeError
 from byrote.execution.keeper import Keeper, is_kept
-from byrote.execution.mishaps import is_out_of_memory, told_of_death, told_of_memory
+from byrote.execution.mishaps import forget_frames, told_of_death, told_of_memory
 from byrote.execution.progress import OnShard, Tally
 from byrote.execution.shards import RunShard, Shard, part
 from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
@@ -170,9 +170,9 @@ class Session:
             match event:
                 case Done():
                     self._finish(work.shard, event)
-                case Raised(error=error):
+                case Raised():
                     self._tally.take_back(event.number)
-                    self._relieve(work.shard, error)
+                    self._relieve(work.shard, event)
                 case Died():
                     self._tally.take_back(event.number)
                     self._bury(work.shard, event)
@@ -199,16 +199,16 @@ class Session:
             else:
                 self._store.write_fit(record)
 
-    def _relieve(self, shard: Shard, error: Exception) -> None:
+    def _relieve(self, shard: Shard, event: Raised) -> None:
         """Half as many at once, if memory was short; any other exception is the caller's."""
-        if not is_out_of_memory(error):
-            raise error
-        error.__traceback__ = None  # It holds what did not fit.
+        if not event.out_of_memory:
+            raise event.error
+        forget_frames(event.error)
         if isinstance(shard, RunShard) and len(shard.specs) > 1:
             self._most[batchmates(shard.specs[0])] = len(shard.specs) // 2
             self._queue.appendleft(shard)
         else:
-            self._give_up(shard, told_of_memory(shard, error=error))
+            self._give_up(shard, told_of_memory(shard, error=event.error))
 
     def _bury(self, shard: Shard, event: Died) -> None:
         """Once more, unless the shard has cost enough workers."""

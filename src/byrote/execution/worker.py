@@ -14,6 +14,7 @@ import torch
 from byrote.core import ModelError, describe_failure
 from byrote.execution.desk import Desk
 from byrote.execution.messages import Epochs, Failed, Finished, Ready, Result, pack, send, unpack
+from byrote.execution.mishaps import is_out_of_memory
 from byrote.execution.shards import Shard
 
 SECONDS_BETWEEN = 0.1
@@ -60,9 +61,8 @@ def _answer(connection: Connection, desk: Desk, packed: bytes) -> None:
         shard = _unpacked(packed)
         records = desk.do(shard, on_epoch=_Teller(connection))
     except Exception as error:
-        failed = Failed(_portable(error), "".join(traceback.format_exception(error)))
-        del error
-        send(connection, failed)
+        words = "".join(traceback.format_exception(error))
+        send(connection, Failed(_portable(error), words, is_out_of_memory(error)))
         return
     seconds = time.monotonic() - began
     for record in records:
