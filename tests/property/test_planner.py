@@ -51,10 +51,10 @@ def amount(budget: StudyBudget, size: int) -> tuple[int, int, int]:
 
 
 @sizes
-@given(studies=chosen, times=st.floats(2, 100), most=st.sampled_from([USUAL, GENEROUS]))
-@settings(max_examples=8, deadline=None)
+@given(studies=chosen, times=st.floats(1, 3) | st.floats(2, 100), most=st.sampled_from([USUAL, GENEROUS]))
+@settings(max_examples=12, deadline=None)
 def test_a_budget_is_kept(size: int, studies: list[str], times: float, most: Amount) -> None:
-    """From twice the least on; below that each study has its fewest, though its own share does not pay for them."""
+    """From the least on: where each study's fewest cost more than its share, the others get less."""
     plan = planner(size, studies)
     seconds = plan.least() * times
     budgets = plan.within(seconds, most)
@@ -86,10 +86,31 @@ def test_enough_time_gives_the_most_and_no_more(size: int) -> None:
 
 
 @sizes
-def test_the_least_is_what_the_fewest_networks_cost(size: int) -> None:
-    """At the least, the union that is trained costs no more than half as much again, and at twice it, it fits."""
+def test_at_the_least_the_fewest_networks_are_trained(size: int) -> None:
     plan = planner(size)
-    assert plan.cost(union(plan, plan.within(plan.least(), GENEROUS))) <= 1.5 * plan.least()
+    budgets = plan.within(plan.least(), GENEROUS)
+    assert plan.cost(union(plan, budgets)) == pytest.approx(plan.least())
+    assert all(budgets[name].runs == FEWEST.runs for name in ("lookup", "random-data"))
+    assert budgets["memorisation"].subsets == FEWEST.subsets
+
+
+@sizes
+@given(times=st.floats(1, 12), faster=st.floats(0.2, 4))
+@settings(max_examples=4, deadline=None)
+def test_what_is_under_way_keeps_its_sample_unless_not_even_the_fewest_fit(
+    size: int, times: float, faster: float
+) -> None:
+    plan = planner(size)
+    before = plan.within(plan.least() * times, GENEROUS)
+    seconds = plan.least() * max(1.0, times * faster)
+    after = plan.within(seconds, GENEROUS, kept=before)
+    assert plan.cost(union(plan, after)) <= seconds * (1 + 1e-9)
+    if faster >= 1:
+        assert {name: budget.sample for name, budget in after.items()} == {
+            name: budget.sample for name, budget in before.items()
+        }
+        assert all(after[name].runs >= before[name].runs for name in before)
+        assert all(after[name].subsets >= before[name].subsets for name in before)
 
 
 @sizes

@@ -1,109 +1,37 @@
 """The only place that joins studies, engine, executor and store."""
 
-import html
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import final
 
-import numpy as np
-import pyarrow as pa
 import torch
 
-from byrote.auditing.budget import check_amounts, parse_budget
-from byrote.auditing.folder import claim_folder, findings_table, read_examples, read_record, write_audit
-from byrote.auditing.planner import GENEROUS, USUAL, Planner
-from byrote.auditing.recipes import default_learner
-from byrote.auditing.table import Table
-from byrote.auditing.verdict import verdict
-from byrote.core import BudgetError, ByroteError, UnknownNameError, did_you_mean
+from byrote.auditing.budget import check_amounts, seconds_of
+from byrote.auditing.folder import claim_folder
+from byrote.auditing.interim import Interim
+from byrote.auditing.limits import Limits, limits
+from byrote.auditing.planner import GENEROUS, USUAL, Amount
+from byrote.auditing.reading import follow_ups
+from byrote.auditing.result import Audit
+from byrote.auditing.rounds import Rounds
+from byrote.auditing.setting import Setting, Workers, set_up
+from byrote.auditing.summarise import Story, Summary, summarise
 from byrote.data import Task
-from byrote.execution import Deadline, LocalExecutor, OnProgress, Progress, silent
-from byrote.records import (
-    Cost,
-    Finding,
-    Fit,
-    Learner,
-    Record,
-    Run,
-    RunSpec,
-    TaskCard,
-    provenance,
-)
-from byrote.report import write_report
-from byrote.store import AbstractStore, FolderStore, MemoryStore
-from byrote.studies import STUDIES, AbstractStudy, Plan, Results, StudyBudget
+from byrote.execution import Deadline, OnProgress, ProcessExecutor, Progress, silent
+from byrote.records import Learner
+from byrote.studies import AbstractStudy
 
-DEFAULT_BUDGET = 600.0
-"""Seconds, when neither a budget nor a number of runs was given."""
-FIT_SHARE = 0.45
-"""Of a budget that baselines may take."""
-FINISHING = 5.0
-"""Seconds kept for summaries and the report, at least."""
-FINISHING_SHARE = 0.05
+SOON_FITTED = 3000
+"""Training examples up to which no baseline takes so long that it has to be given up when its time is over."""
+GUESS, GUESS_PER_EXAMPLE = 1.0, 1e-4
+"""Seconds that summarising and writing a report take: on any task, and for each training example."""
 
-
-@final
-class Audit:
-    """What several studies found out about one learner on one task."""
-
-    def __init__(self, record: Record, examples: pa.Table | None, *, interrupted: bool = False) -> None:
-        """Wrap a record and its per-example scores."""
-        self.record = record
-        self.interrupted = interrupted
-        """Whether a person stopped it before it was complete."""
-        self._examples = examples
-
-    @property
-    def findings(self) -> Table:
-        """One row per claim."""
-        return Table(findings_table(tuple(finding for section in self.record.sections for finding in section.findings)))
-
-    @property
-    def examples(self) -> Table:
-        """One row per training example: every score, and the memorisation score's standard error.
-
-        Raises:
-            ByroteError: no study of this audit scored examples.
-        """
-        if self._examples is None:
-            raise ByroteError("No study of this audit scored single examples: add 'memorisation' to its studies.")
-        return Table(self._examples)
-
-    def finding(self, claim: str) -> Finding:
-        """The finding of a claim.
-
-        Raises:
-            UnknownNameError: no study of this audit made it.
-        """
-        made = {finding.claim: finding for section in self.record.sections for finding in section.findings}
-        if claim not in made:
-            raise UnknownNameError(f"No claim {claim!r} here.{did_you_mean(claim, made)} There are: {', '.join(made)}.")
-        return made[claim]
-
-    def save(self, folder: str | Path) -> Path:
-        """Write findings, examples and report into a folder."""
-        place = Path(folder)
-        claim_folder(place, about={"task": self.record.task.name, "fingerprint": self.record.task.fingerprint})
-        write_audit(place, record=self.record, examples=self._examples)
-        write_report(self.record, path=place / "report.html")
-        return place
-
-    def report(self, path: str | Path = "report.html") -> Path:
-        """Write the report, one HTML file."""
-        return write_report(self.record, path=Path(path))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Audit":
-        """Read an audit from its folder."""
-        return cls(read_record(Path(folder)), read_examples(Path(folder)))
-
-    def __repr__(self) -> str:
-        return f"{self.record.title}\n\n{self.record.verdict}\n\n{self.findings!r}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self.record.verdict)}</p>{self.findings._repr_html_()}"
+OnInterim = Callable[[Audit], None]
+"""Told what has been found so far."""
 
 
 def audit(
@@ -116,8 +44,12 @@ def audit(
     seed: int = 0,
     device: str | None = None,
     out: str | Path | None = None,
+    workers: Workers = 1,
+    keep_weights: bool = False,
     on_progress: OnProgress = silent,
+    on_interim: OnInterim | None = None,
     keep_partial: bool = False,
+    began: float | None = None,
 ) -> Audit:
     """Find out what a learner learns of a task and what it memorises.
 
@@ -133,8 +65,12 @@ def audit(
         seed: the root of every random number.
         device: "cpu", "cuda", …; a GPU if there is one.
         out: a folder that keeps every run; None keeps them in memory.
+        workers: processes that train, each with one thread; "auto" for one on every processor.
+        keep_weights: keep every network's trained weights in the folder, too.
         on_progress: told how far it is.
+        on_interim: told now and then what has been found so far, while it costs little (5 % of the time).
         keep_partial: on Ctrl-C, return what the finished runs say instead of raising KeyboardInterrupt.
+        began: when the budget began, in seconds of `time.monotonic`; now, unless given.
 
     Raises:
         BudgetError: the budget is too small for one run of each kind; the message says what the least is.
@@ -147,196 +83,93 @@ def audit(
     >>> result.examples.columns[:3]
     ('id', 'target', 'memorisation')
     """
-    began = time.monotonic()
+    started = time.monotonic() if began is None else began
     check_amounts(runs=runs, budget=budget, seed=seed)
-    store = MemoryStore() if out is None else FolderStore(Path(out))
-    executor = LocalExecutor(task, store=store, device=_device(device))
-    planner = Planner(
-        task=task,
-        learner=learner or default_learner(task),
-        studies=_studies(studies),
-        seed=seed,
-        cost=_cost_of_training(executor),
-    )
-    if out is not None:
-        claim_folder(Path(out), about={"task": task.name, "fingerprint": task.fingerprint})
-    on_progress(Progress("measuring the speed of this machine", 0, 1))
-    deadline = None if runs is not None else _deadline(planner, budget=budget, began=began)
-    budgets, interrupted = planner.fixed(runs or 1), False
-    try:
-        _fit(executor, planner, deadline=deadline, on_progress=on_progress)
-        if deadline is not None:
-            budgets = planner.within(deadline.left, USUAL if budget is None else GENEROUS)
-        specs = list(_interleaved([plan.runs for plan in _plans(planner, budgets)]))
-        executor.train(specs, deadline=deadline, on_progress=on_progress)
-    except KeyboardInterrupt:
-        if not keep_partial:
-            raise
-        interrupted = True
-    on_progress(Progress("summarising", 0, 1))
-    record, examples = _summarise(planner, budgets, executor=executor, store=store, began=began)
-    on_progress(Progress("summarising", 1, 1))
-    return Audit(record, examples, interrupted=interrupted and not record.complete)
-
-
-def _studies(studies: Sequence[str | AbstractStudy]) -> tuple[AbstractStudy, ...]:
-    """Each study once; names become studies."""
-    chosen = tuple(STUDIES[study]() if isinstance(study, str) else study for study in studies)
-    names = [study.name for study in chosen]
-    if not chosen or len(set(names)) < len(names):
-        raise ValueError(f"Expected one or more different studies, got {names}. There are: {', '.join(STUDIES)}.")
-    return chosen
-
-
-def _cost_of_training(executor: LocalExecutor) -> Callable[[Sequence[RunSpec]], float]:
-    """Predicted seconds of what is not stored yet. Each spec is looked up once, however often a planner asks."""
-    known: dict[RunSpec, float] = {}
-
-    def cost(specs: Sequence[RunSpec]) -> float:
-        new = [spec for spec in specs if spec not in known]
-        missing = set(executor.missing(new))
-        known.update({spec: executor.predicted_seconds(spec) if spec in missing else 0.0 for spec in new})
-        return sum(known[spec] for spec in dict.fromkeys(specs))
-
-    return cost
-
-
-def _deadline(planner: Planner, *, budget: str | float | None, began: float) -> Deadline:
-    """When training has to end, so that there is time for the rest.
-
-    Raises:
-        BudgetError: the smallest audit takes longer; the message says how long.
-    """
-    seconds = DEFAULT_BUDGET if budget is None else parse_budget(budget)
-    finishing = max(FINISHING, FINISHING_SHARE * seconds)
-    least = math.ceil(planner.least() + finishing)
-    if least > seconds:
-        raise BudgetError(
-            f"A budget of {seconds:g} s is too small: with {planner.learner} the smallest audit takes about "
-            f"{least} s here. Give it {least}s or more (--budget), or a smaller learner (--width, --epochs)."
-        )
-    return Deadline(began=began, ends=began + seconds - finishing)
-
-
-def _fit(executor: LocalExecutor, planner: Planner, *, deadline: Deadline | None, on_progress: OnProgress) -> None:
-    """Fit the baselines, which do not depend on the number of runs, in their share of the time."""
-    fits = [fit for plan in _plans(planner, planner.fixed(1)) for fit in plan.fits]
-    if deadline is not None:
-        latest = min(deadline.began + FIT_SHARE * deadline.length, deadline.ends - planner.least())
-        deadline = Deadline(began=deadline.began, ends=latest)
-    executor.fit(list(dict.fromkeys(fits)), deadline=deadline, on_progress=on_progress)
-
-
-def _plans(planner: Planner, budgets: Mapping[str, StudyBudget]) -> list[Plan]:
-    return [study.plan(planner.task, planner.learner, budgets[study.name]) for study in planner.studies]
-
-
-def _interleaved(plans: Iterable[Sequence[RunSpec]]) -> Iterable[RunSpec]:
-    """Every distinct run once; all plans advance at the same relative pace, so that stopping early hurts none most."""
-    placed = [((place + 0.5) / len(plan), spec) for plan in plans for place, spec in enumerate(plan)]
-    return dict.fromkeys(spec for _, spec in sorted(placed, key=lambda pair: pair[0]))
-
-
-class _Kept(NamedTuple):
-    """What was asked for, and what of it is there."""
-
-    results: Results
-    runs: list[Run]
-    fits: list[Fit]
-    num_runs_asked: int
-    num_fits_asked: int
-
-    @property
-    def complete(self) -> bool:
-        return (len(self.runs), len(self.fits)) == (self.num_runs_asked, self.num_fits_asked)
-
-
-def _read(planner: Planner, plans: Sequence[Plan], store: AbstractStore) -> _Kept:
-    asked = list(dict.fromkeys(spec for plan in plans for spec in plan.runs))
-    wanted = list(dict.fromkeys(fit for plan in plans for fit in plan.fits))
-    runs = [store.read_run(spec) for spec in asked if spec in store]
-    fits = [store.read_fit(spec) for spec in wanted if spec in store]
-    results = Results(
-        task=planner.task,
-        learner=planner.learner,
-        runs={run.spec: run for run in runs if run.status == "completed"},
-        fits={fit.spec: fit for fit in fits},
-        diverged=tuple(run for run in runs if run.status == "diverged"),
-    )
-    return _Kept(results, runs, fits, len(asked), len(wanted))
-
-
-def _summarise(
-    planner: Planner,
-    budgets: Mapping[str, StudyBudget],
-    *,
-    executor: LocalExecutor,
-    store: AbstractStore,
-    began: float,
-) -> tuple[Record, pa.Table | None]:
-    """The record, and the scores of the study that scores examples."""
-    task, learner = planner.task, planner.learner
-    kept = _read(planner, _plans(planner, budgets), store)
-    outcomes = [study.summarise(kept.results, budgets[study.name]) for study in planner.studies]
-    sections = tuple(outcome.section for outcome in outcomes)
-    record = Record(
-        title=f"{task.name}: what {learner.model} learnt, and what it knows by rote",
-        task=_card(task),
+    folder = None if out is None else Path(out)
+    with set_up(
+        task,
         learner=learner,
-        verdict=verdict(sections),
-        sections=sections,
-        cost=_cost(kept, num_trained=executor.num_trained, seconds=time.monotonic() - began),
-        provenance=provenance(
-            seed=planner.seed,
-            device=str(executor.device),
-            dtype=learner.recipe.dtype,
-            num_threads=torch.get_num_threads(),
-        ),
-        complete=kept.complete,
-    )
-    return record, next((outcome.examples for outcome in outcomes if outcome.examples is not None), None)
+        studies=studies,
+        seed=seed,
+        device=device,
+        out=folder,
+        workers=workers,
+        keep_weights=keep_weights,
+    ) as setting:
+        if folder is not None:
+            claim_folder(folder, about={"task": task.name, "fingerprint": task.fingerprint})
+        on_progress(Progress("measuring the speed of this machine", 0, 1))
+        bounds = None if runs is not None else limits(setting.planner, seconds=seconds_of(budget), began=started)
+        work = _Work(
+            setting, began=started, runs=runs, most=USUAL if budget is None else GENEROUS, on_progress=on_progress
+        )
+        interrupted = False
+        try:
+            work.do(bounds, on_interim=on_interim)
+        except KeyboardInterrupt:
+            if not keep_partial:
+                raise
+            interrupted = True
+        on_progress(Progress("summarising", 0, 1))
+        summary = work.summary()
+        on_progress(Progress("summarising", 1, 1))
+    return Audit(summary.record, summary.examples, interrupted=interrupted and not summary.record.complete)
 
 
-def _cost(kept: _Kept, *, num_trained: int, seconds: float) -> Cost:
-    return Cost(
-        seconds=seconds,
-        num_runs=len(kept.runs),
-        num_reused=len(kept.runs) - num_trained,
-        training_seconds=sum(run.seconds for run in kept.runs),
-        num_fits=len(kept.fits),
-        fitting_seconds=sum(fit.seconds for fit in kept.fits),
-        planned_runs=kept.num_runs_asked,
-    )
+@final
+class _Work:
+    """One audit under way."""
 
+    def __init__(
+        self, setting: Setting, *, began: float, runs: int | None, most: Amount, on_progress: OnProgress
+    ) -> None:
+        self._setting, self._began, self._on_progress = setting, began, on_progress
+        self._failures: list[str] = []
+        self._rounds = Rounds(
+            setting.planner,
+            trainer=setting.executor,
+            costs=setting.costs,
+            follow_ups=partial(follow_ups, setting.planner, store=setting.store),
+            extras=setting.extras,
+            runs=runs,
+            most=most,
+            on_progress=on_progress,
+        )
 
-def _card(task: Task) -> TaskCard:
-    return TaskCard(
-        name=task.name,
-        fingerprint=task.fingerprint,
-        modality=str(task.modality),
-        num_train=len(task.train),
-        num_test=len(task.test),
-        classes=task.classes,
-        chance=0.0 if task.regression else float(np.bincount(task.train.y).max() / len(task.train)),
-        input_shape=task.input_shape,
-        notes=task.notes,
-    )
+    def do(self, bounds: Limits | None, *, on_interim: OnInterim | None) -> None:
+        """Fit the baselines, which do not depend on the number of runs, and train."""
 
+        def tell() -> None:
+            if on_interim is not None:
+                summary = self.summary()
+                on_interim(Audit(replace(summary.record, complete=False), summary.examples))
 
-def _device(name: str | None) -> torch.device:
-    """The device of a name, tried out.
+        guess = GUESS + GUESS_PER_EXAMPLE * len(self._setting.planner.task.train)
+        self._fit(None if bounds is None else bounds.fitting)
+        self._rounds.train(
+            None if bounds is None else bounds.training,
+            interim=Interim(tell, began=self._began, guess=guess if on_interim is not None else math.inf),
+        )
 
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = "cpu and cuda" if torch.cuda.is_available() else "cpu"
-        raise ValueError(
-            f"The device {name!r} cannot be used here ({str(error).splitlines()[0].rstrip('.')}). There is: {here}."
-        ) from error
-    return device
+    def summary(self) -> Summary:
+        """What has been found so far."""
+        failures = (*self._failures, *self._setting.executor.failures)
+        story = Story(self._began, self._rounds.trained, failures)
+        return summarise(self._setting, self._rounds.budgets, story=story)
+
+    def _fit(self, deadline: Deadline | None) -> None:
+        """In a process of its own where a fit may outlast its time, since one in this process cannot be given up."""
+        executor, task = self._setting.executor, self._setting.planner.task
+        fits = self._setting.planner.fits()
+        if deadline is None or executor.num_workers > 1 or len(task.train) <= SOON_FITTED:
+            executor.fit(fits, deadline=deadline, on_progress=self._on_progress)
+            return
+        with ProcessExecutor(
+            task,
+            store=self._setting.store,
+            device=executor.device,
+            workers=1,
+            threads_per_worker=torch.get_num_threads(),
+        ) as apart:
+            apart.fit(fits, deadline=deadline, on_progress=self._on_progress)
+            self._failures += apart.failures

@@ -5,6 +5,8 @@ import re
 
 from byrote.core import BudgetError
 
+DEFAULT_BUDGET = 600.0
+"""Seconds, when neither a budget nor a number of runs was given."""
 UNITS = {
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
@@ -26,6 +28,11 @@ def parse_budget(text: str | float) -> float:
     if not (math.isfinite(seconds) and seconds > 0):
         raise BudgetError(f"Expected a budget above 0, such as 60s, 5m or 1h30m, got {text!r}.")
     return seconds
+
+
+def seconds_of(budget: str | float | None) -> float:
+    """Of a budget; the usual one unless it is given."""
+    return DEFAULT_BUDGET if budget is None else parse_budget(budget)
 
 
 def _seconds(text: str) -> float:

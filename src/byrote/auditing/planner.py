@@ -1,12 +1,12 @@
 """How much each study may ask for, so that a budget is kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, final
 
 from byrote.data import Task
-from byrote.records import Learner, RunSpec, Sample
-from byrote.studies import MOST_SAMPLE_EPOCHS, AbstractStudy, StudyBudget
+from byrote.records import FitSpec, Learner, RunSpec, Sample
+from byrote.studies import MOST_SAMPLE_EPOCHS, AbstractStudy, Plan, StudyBudget
 
 Knob = Literal["runs", "subsets"]
 
@@ -32,6 +32,9 @@ WORTHWHILE = 2
 SHARES = {"memorisation": 0.4, "lookup": 0.25, "random-data": 0.35}
 """Of the time for training. Networks on subsets serve lookup and memorisation alike."""
 
+HALVINGS = 12
+"""Steps of the search for what can be shared out so that the sum fits: to a four thousandth of the time."""
+
 Cost = Callable[[Sequence[RunSpec]], float]
 """Predicted seconds of these runs."""
 
@@ -51,6 +54,18 @@ class Planner:
         """So many runs of each kind on the whole task, whatever they cost."""
         return {study.name: self._budget(runs=runs, subsets=runs) for study in self.studies}
 
+    def plans(self, budgets: Mapping[str, StudyBudget]) -> list[Plan]:
+        """What every study asks for."""
+        return [study.plan(self.task, self.learner, budgets[study.name]) for study in self.studies]
+
+    def runs(self, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
+        """Every distinct run that is asked for, most important first."""
+        return interleaved([plan.runs for plan in self.plans(budgets)])
+
+    def fits(self) -> list[FitSpec]:
+        """Every distinct fit of a baseline, most important first: they do not depend on the number of runs."""
+        return list(dict.fromkeys(fit for plan in self.plans(self.fixed(1)) for fit in plan.fits))
+
     def least(self) -> float:
         """Seconds of the smallest plan that says anything."""
         specs = [spec for study in self.studies for spec in self._smallest(study)]
@@ -61,14 +76,44 @@ class Planner:
         return study.plan(self.task, self.learner, budget).runs
 
     def _shares(self, seconds: float) -> dict[str, float]:
-        """Seconds of each study: what its smallest plan takes, and its part of what is left then."""
+        """Seconds of each study: what its smallest plan takes, as far as that goes, and its part of the rest."""
         wanted = {study.name: SHARES.get(study.name, 0.3) for study in self.studies}
         least = {study.name: self.cost(self._smallest(study)) for study in self.studies}
-        left = max(0.0, seconds - sum(least.values()))
+        left = seconds - sum(least.values())
+        if left < 0:
+            return {name: own * seconds / sum(least.values()) for name, own in least.items()}
         return {name: least[name] + left * part / sum(wanted.values()) for name, part in wanted.items()}
 
-    def within(self, seconds: float, most: Amount) -> dict[str, StudyBudget]:
+    def within(
+        self, seconds: float, most: Amount, *, kept: Mapping[str, StudyBudget] | None = None
+    ) -> dict[str, StudyBudget]:
         """As many runs as fit into so many seconds, on as much of the task as leaves enough of them.
+
+        Every study is given its fewest, though its own share of the time may not pay for them; then less is shared out,
+        until the sum fits.
+
+        Args:
+            seconds: that runs may take; from `least` on they take no more.
+            most: of each kind.
+            kept: budgets that are under way, whose samples of the task are kept unless not even the fewest fit.
+        """
+        shared = self._shared_out(seconds, most, kept)
+        if self.cost(self.runs(shared)) <= seconds:
+            return shared
+        low, high, fitting = 0.0, seconds, self._shared_out(0.0, most, kept)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            shared = self._shared_out(middle, most, kept)
+            if self.cost(self.runs(shared)) <= seconds:
+                low, fitting = middle, shared
+            else:
+                high = middle
+        return fitting
+
+    def _shared_out(
+        self, seconds: float, most: Amount, kept: Mapping[str, StudyBudget] | None
+    ) -> dict[str, StudyBudget]:
+        """What every study can pay with its share of the time.
 
         Studies of networks on subsets share these, so the largest of their shares of the time pays; a study that needs
         both kinds of network spends half on each.
@@ -79,28 +124,40 @@ class Planner:
         if by_subsets:
             pays = max(by_subsets, key=lambda study: shares[study.name])
             part = shares[pays.name] * (0.5 if pays.uses_runs else 1.0)
-            subsets = self._choose(pays, seconds=part, knob="subsets", most=most)
+            subsets = self._choose(pays, seconds=part, knob="subsets", most=most, kept=kept)
         budgets: dict[str, StudyBudget] = {}
         for study in self.studies:
             budget = subsets if study.uses_subsets else self._budget(runs=0, subsets=0)
             if study.uses_runs:
                 part = shares[study.name] * (0.5 if by_subsets == [study] else 1.0)
-                chosen = self._choose(study, seconds=part, knob="runs", most=most)
+                chosen = self._choose(study, seconds=part, knob="runs", most=most, kept=kept)
                 sample = budget.sample if study.uses_subsets else chosen.sample
                 budget = replace(budget, runs=chosen.runs, sample=sample)
             budgets[study.name] = budget
         return budgets
 
-    def _choose(self, study: AbstractStudy, *, seconds: float, knob: Knob, most: Amount) -> StudyBudget:
+    def _choose(
+        self,
+        study: AbstractStudy,
+        *,
+        seconds: float,
+        knob: Knob,
+        most: Amount,
+        kept: Mapping[str, StudyBudget] | None,
+    ) -> StudyBudget:
         """The largest sample that leaves time for enough runs, and as many runs as fit then."""
         highest, enough, fewest = (getattr(amount, knob) for amount in (most, ENOUGH, FEWEST))
-        sizes = self._sizes(study.largest_task) if knob == "subsets" or not study.uses_subsets else [None]
+        whole: list[Sample | None] = [None]
+        sizes = self._sizes(study.largest_task) if knob == "subsets" or not study.uses_subsets else whole
+        begun = kept is not None and kept[study.name].sample in sizes
+        if kept is not None and begun:
+            sizes = sizes[sizes.index(kept[study.name].sample) :]
         budget = self._budget(runs=0, subsets=0)
-        for sample in sizes:
+        for place, sample in enumerate(sizes):
             budget = self._budget(runs=0, subsets=0, sample=sample)
             number = self._most(study, budget, seconds=seconds, knob=knob, most=highest)
             budget = replace(budget, **{knob: max(fewest, number)})
-            if number >= min(enough, highest):
+            if number >= (fewest if begun and place == 0 else min(enough, highest)):
                 break
         return budget
 
@@ -129,3 +186,9 @@ class Planner:
 
     def _budget(self, *, runs: int, subsets: int, sample: Sample | None = None) -> StudyBudget:
         return StudyBudget(runs=runs, subsets=subsets, seed=self.seed, sample=sample)
+
+
+def interleaved(plans: Iterable[Sequence[RunSpec]]) -> list[RunSpec]:
+    """Every distinct run once; all plans advance at the same relative pace, so that stopping early hurts none most."""
+    placed = [((place + 0.5) / len(plan), spec) for plan in plans for place, spec in enumerate(plan)]
+    return list(dict.fromkeys(spec for _, spec in sorted(placed, key=lambda pair: pair[0])))

@@ -66,6 +66,10 @@ class Cost:
     fitting_seconds: float = 0.0
     planned_runs: int = 0
     """Trainings that were asked for; more than num_runs when the budget or a person stopped it."""
+    num_workers: int = 1
+    """Processes that trained at the same time."""
+    failures: tuple[str, ...] = ()
+    """What went wrong without ending the audit, in plain words: workers that died, runs that were given up."""
 
 
 @final

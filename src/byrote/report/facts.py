@@ -46,7 +46,7 @@ def fact_sheets(record: Record) -> tuple[FactSheet, ...]:
     return (
         FactSheet(title="Task", rows=_task(record.task), notes=tuple(map(printable, record.task.notes))),
         FactSheet(title="Recipe", rows=_learner(record.learner)),
-        FactSheet(title="Cost", rows=_cost(record.cost)),
+        FactSheet(title="Cost", rows=_cost(record.cost), notes=tuple(map(printable, record.cost.failures))),
         FactSheet(title="Machine and versions", rows=_machine(record.provenance)),
     )
 
@@ -170,7 +170,7 @@ def _cost(cost: Cost) -> tuple[tuple[str, str], ...]:
     ]
     if cost.num_fits:
         rows += [("fits of baselines", grouped(cost.num_fits)), ("time in fitting", duration(cost.fitting_seconds))]
-    return (*rows, ("this call took", duration(cost.seconds)))
+    return (*rows, ("workers", grouped(cost.num_workers)), ("this call took", duration(cost.seconds)))
 
 
 def _machine(made: Provenance) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,85 @@
+"""What came of what was asked for."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, final
+
+from typing_extensions import override
+
+from byrote.auditing.planner import Planner
+from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
+from byrote.store import AbstractStore
+from byrote.studies import Results, StudyBudget
+
+BARE = Extras()
+"""Studies look at neither probes nor weights unless they say so."""
+
+
+class Kept(NamedTuple):
+    """What was asked for, and what of it is there."""
+
+    results: Results
+    runs: list[Run]
+    fits: list[Fit]
+    asked_runs: tuple[RunSpec, ...]
+    """Those of the plans, and those that were wanted when these were there."""
+    asked_fits: tuple[FitSpec, ...]
+    complete: bool
+
+
+@final
+class StoredRuns(Mapping[RunSpec, Run]):
+    """Completed runs in a store, each read when somebody asks for it."""
+
+    def __init__(self, store: AbstractStore) -> None:
+        """Look into this store."""
+        self._store = store
+        self._read: dict[RunSpec, Run | None] = {}
+
+    @override
+    def __getitem__(self, spec: RunSpec) -> Run:
+        if spec not in self._read:
+            run = self._store.read_run(spec, extras=BARE) if spec in self._store else None
+            self._read[spec] = run if run is not None and run.status == "completed" else None
+        found = self._read[spec]
+        if found is None:
+            raise KeyError(spec)
+        return found
+
+    @override
+    def __iter__(self) -> Iterator[RunSpec]:
+        return (spec for spec, run in self._read.items() if run is not None)
+
+    @override
+    def __len__(self) -> int:
+        return sum(run is not None for run in self._read.values())
+
+
+def follow_ups(planner: Planner, budgets: Mapping[str, StudyBudget], *, store: AbstractStore) -> list[RunSpec]:
+    """Runs beyond the plans that studies want, given what is there by now."""
+    results = Results(task=planner.task, learner=planner.learner, runs=StoredRuns(store), fits={})
+    wanted = [study.follow_up(results, budgets[study.name]) for study in planner.studies]
+    return list(dict.fromkeys(spec for specs in wanted for spec in specs))
+
+
+def read(planner: Planner, budgets: Mapping[str, StudyBudget], *, store: AbstractStore, extras: Extras) -> Kept:
+    """Read what the plans, and what is wanted beyond them, left in a store.
+
+    Args:
+        planner: whose studies ask.
+        budgets: how much each may ask for.
+        store: where runs and fits are.
+        extras: what runs have to have been kept with for the audit to be complete.
+    """
+    asked = tuple(dict.fromkeys([*planner.runs(budgets), *follow_ups(planner, budgets, store=store)]))
+    fits_asked = tuple(planner.fits())
+    runs = [store.read_run(spec, extras=BARE) for spec in asked if spec in store]
+    fits = [store.read_fit(spec) for spec in fits_asked if spec in store]
+    results = Results(
+        task=planner.task,
+        learner=planner.learner,
+        runs={run.spec: run for run in runs if run.status == "completed"},
+        fits={fit.spec: fit for fit in fits},
+        diverged=tuple(run for run in runs if run.status == "diverged"),
+    )
+    whole = all(store.has(spec, extras=extras) for spec in asked) and len(fits) == len(fits_asked)
+    return Kept(results, runs, fits, asked, fits_asked, whole)

@@ -1,0 +1,75 @@
+"""What several studies found out, to look at, to save and to load."""
+
+import html
+from pathlib import Path
+from typing import final
+
+import pyarrow as pa
+
+from byrote.auditing.folder import claim_folder, findings_table, read_examples, read_record, write_audit
+from byrote.auditing.table import Table
+from byrote.core import ByroteError, UnknownNameError, did_you_mean
+from byrote.records import Finding, Record
+from byrote.report import write_report
+
+
+@final
+class Audit:
+    """What several studies found out about one learner on one task."""
+
+    def __init__(self, record: Record, examples: pa.Table | None, *, interrupted: bool = False) -> None:
+        """Wrap a record and its per-example scores."""
+        self.record = record
+        self.interrupted = interrupted
+        """Whether a person stopped it before it was complete."""
+        self._examples = examples
+
+    @property
+    def findings(self) -> Table:
+        """One row per claim."""
+        return Table(findings_table(tuple(finding for section in self.record.sections for finding in section.findings)))
+
+    @property
+    def examples(self) -> Table:
+        """One row per training example: every score, and the memorisation score's standard error.
+
+        Raises:
+            ByroteError: no study of this audit scored examples.
+        """
+        if self._examples is None:
+            raise ByroteError("No study of this audit scored single examples: add 'memorisation' to its studies.")
+        return Table(self._examples)
+
+    def finding(self, claim: str) -> Finding:
+        """The finding of a claim.
+
+        Raises:
+            UnknownNameError: no study of this audit made it.
+        """
+        made = {finding.claim: finding for section in self.record.sections for finding in section.findings}
+        if claim not in made:
+            raise UnknownNameError(f"No claim {claim!r} here.{did_you_mean(claim, made)} There are: {', '.join(made)}.")
+        return made[claim]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write findings, examples and report into a folder."""
+        place = Path(folder)
+        claim_folder(place, about={"task": self.record.task.name, "fingerprint": self.record.task.fingerprint})
+        write_audit(place, record=self.record, examples=self._examples)
+        write_report(self.record, path=place / "report.html")
+        return place
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report, one HTML file."""
+        return write_report(self.record, path=Path(path))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Audit":
+        """Read an audit from its folder."""
+        return cls(read_record(Path(folder)), read_examples(Path(folder)))
+
+    def __repr__(self) -> str:
+        return f"{self.record.title}\n\n{self.record.verdict}\n\n{self.findings!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.record.verdict)}</p>{self.findings._repr_html_()}"

@@ -1,0 +1,175 @@
+"""Train in rounds: what the plan asks for, what its results make worth asking, and more while there is time."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, final, runtime_checkable
+
+from byrote.auditing.costs import Costs
+from byrote.auditing.interim import Interim
+from byrote.auditing.planner import Amount, Planner
+from byrote.execution import Deadline, OnProgress, OnShard
+from byrote.records import Extras, RunSpec
+from byrote.studies import StudyBudget
+
+MOST_ROUNDS = 6
+"""Plans that are made for one budget: each knows better than the one before what a run takes."""
+PLANNED = 0.95
+"""Of the time left that is planned for; the rest is for what nobody foresees."""
+TELLING = 0.1
+"""Of the time of a round: after so much of it, its pace says when it will end."""
+LATE = 1.1
+"""A round that would take so many times as long as there is time is planned anew."""
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """What trains and fits: an executor."""
+
+    @property
+    def num_workers(self) -> int:
+        """Shards that are under way at once."""
+        ...
+
+    def missing(self, specs: Sequence[RunSpec], *, extras: Extras) -> list[RunSpec]:
+        """Those that are not stored."""
+        ...
+
+    def train(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        deadline: Deadline | None,
+        on_progress: OnProgress,
+        on_shard: OnShard,
+        keep_weights: bool,
+    ) -> bool:
+        """Train what is missing; says whether all is there."""
+        ...
+
+
+class _LateError(Exception):
+    """Raised between two shards when the plan turns out to be too large."""
+
+
+@final
+class Rounds:
+    """Plans, trains, and plans again with what is known then."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        *,
+        trainer: Trainer,
+        costs: Costs,
+        follow_ups: Callable[[Mapping[str, StudyBudget]], Sequence[RunSpec]],
+        extras: Extras,
+        runs: int | None,
+        most: Amount,
+        on_progress: OnProgress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is planned yet but the number of runs, if there is one.
+
+        Args:
+            planner: chooses how much studies may ask for.
+            trainer: trains it.
+            costs: what runs take, as far as is known.
+            follow_ups: the runs beyond the plan that are wanted by now.
+            extras: what every run has to be kept with.
+            runs: of each kind; None: as many as there is time for.
+            most: of each kind, when the time decides.
+            on_progress: told how far it is.
+            clock: seconds.
+        """
+        self._planner, self._trainer, self._costs, self._follow_ups = planner, trainer, costs, follow_ups
+        self._extras, self._fixed, self._most = extras, runs is not None, most
+        self._on_progress, self._clock = on_progress, clock
+        self.budgets = planner.fixed(runs or 1)
+        """How much studies ask for, by the latest plan."""
+        self.trained: set[RunSpec] = set()
+        """Runs that were not there before."""
+
+    def train(self, deadline: Deadline | None, *, interim: Interim) -> None:
+        """Train until all that is wanted is there, or the time is over.
+
+        Args:
+            deadline: when it has to end; None: when all is there.
+            interim: told of every shard.
+        """
+        if deadline is not None:
+            self.budgets = self._planner.within(PLANNED * deadline.left, self._most)
+        for _ in range(MOST_ROUNDS):
+            wanted = list(dict.fromkeys([*self._follow_ups(self.budgets), *self._planner.runs(self.budgets)]))
+            missing = self._trainer.missing(wanted, extras=self._extras)
+            if not missing or not self._go_on(missing, deadline, interim):
+                return
+            if deadline is not None:
+                self.budgets = self._planner.within(PLANNED * deadline.left, self._most, kept=self.budgets)
+
+    def _go_on(self, missing: Sequence[RunSpec], deadline: Deadline | None, interim: Interim) -> bool:
+        """Train what is missing; says whether there is a reason to plan again."""
+        pace = _Pace(missing, costs=self._costs, trainer=self._trainer, extras=self._extras, clock=self._clock)
+        before = interim.seconds
+        allowed = None if deadline is None or self._trainer.num_workers > 1 else deadline.left
+
+        def on_shard() -> None:
+            interim()
+            if allowed is not None and pace.is_late(allowed, aside=interim.seconds - before):
+                raise _LateError
+
+        late = finished = False
+        try:
+            finished = self._trainer.train(
+                missing,
+                deadline=deadline,
+                on_progress=self._on_progress,
+                on_shard=on_shard,
+                keep_weights=self._extras.weights,
+            )
+        except _LateError:
+            late = True
+        finally:
+            self.trained.update(pace.settle(aside=interim.seconds - before))
+        return late or finished
+
+
+@final
+class _Pace:
+    """How a round gets on, against what was predicted."""
+
+    def __init__(
+        self,
+        missing: Sequence[RunSpec],
+        *,
+        costs: Costs,
+        trainer: Trainer,
+        extras: Extras,
+        clock: Callable[[], float],
+    ) -> None:
+        self._missing, self._costs, self._trainer, self._extras = missing, costs, trainer, extras
+        self._clock, self._began = clock, clock()
+        self._judged = False
+
+    def is_late(self, allowed: float, *, aside: float) -> bool:
+        """Whether, at the pace so far, the round takes clearly longer than allowed; judged once, when it can be told.
+
+        Args:
+            allowed: seconds from its beginning.
+            aside: seconds of them that were spent on something else.
+        """
+        elapsed = self._clock() - self._began - aside
+        if self._judged or elapsed < TELLING * allowed:
+            return False
+        self._judged = True
+        done, total = self._costs.predicted(self._done()), self._costs.predicted(self._missing)
+        return done > 0 and elapsed / done * total > LATE * allowed
+
+    def settle(self, *, aside: float) -> list[RunSpec]:
+        """Learn what the runs that are there now have cost, and say which they are."""
+        done = self._done()
+        self._costs.learn(done, seconds=self._clock() - self._began - aside)
+        return done
+
+    def _done(self) -> list[RunSpec]:
+        absent = set(self._trainer.missing(self._missing, extras=self._extras))
+        return [spec for spec in self._missing if spec not in absent]
