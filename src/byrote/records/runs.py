@@ -101,6 +101,12 @@ class Run:
     weights: Mapping[str, Shaped[np.ndarray, "..."]] | None = None
     """Parameters and buffers after training, named as in the module's `state_dict`; None unless asked for."""
 
+    @property
+    def probing_share(self) -> float:
+        """What its probes cost, as a share of its training without them."""
+        probing = sum(result.seconds for result in self.probes.values())
+        return probing / (self.seconds - probing) if self.seconds > probing else 0.0
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

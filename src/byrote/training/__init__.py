@@ -3,7 +3,7 @@
 from byrote.training.nature import Method, Nature, inspect_model
 from byrote.training.paths import Path, choose_path
 from byrote.training.population import DTYPES, TrainingData, training_data
-from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Given, GradientGram, LogSpaced, Moment
+from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Features, Given, GradientGram, LogSpaced, Moment
 from byrote.training.remembered import Remembered, RememberedPath
 from byrote.training.rules import batches, batchmates, steps_per_epoch
 from byrote.training.train import train
@@ -13,6 +13,7 @@ __all__ = [
     "AbstractProbe",
     "Answers",
     "Checkpoint",
+    "Features",
     "Given",
     "GradientGram",
     "LogSpaced",

@@ -3,15 +3,17 @@
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
+from byrote.core import ModelError, UnknownNameError, did_you_mean
 from byrote.records import ProbeResult, canonical, encode
 from byrote.training.inputs import PackedInputs
 from byrote.training.losses import output_slopes
@@ -32,6 +34,15 @@ class Moment(NamedTuple):
     included: Bool[Tensor, "run example"]
     """Which examples each run is trained on."""
     regression: bool
+    skeleton: nn.Module
+    """A network as its author wrote it, in evaluation mode, for `modules` to fill."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Every run's network in turn, as its author wrote it, with its weights of now; one object, filled anew."""
+        state = self.networks.state()
+        for row in range(len(self.targets)):
+            self.skeleton.load_state_dict({name: part[row] for name, part in state.items()})
+            yield self.skeleton
 
 
 class AbstractProbe(ABC):
@@ -133,6 +144,55 @@ class Answers(AbstractProbe):
         """`outputs`: [run, example, output]."""
         x = _first(moment, self.num_examples)
         return {"outputs": moment.networks.outputs(x)}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Features(AbstractProbe):
+    """What layers put out for the first training examples, in evaluation mode."""
+
+    layers: tuple[str, ...]
+    """Names as in the module's `named_modules`."""
+    at: Moments = field(default_factory=LogSpaced)
+    num_examples: int = 256
+    """The first so many of the training examples."""
+    name: ClassVar[str] = "features"
+
+    def steps(self, total: int) -> Sequence[int]:
+        """As `at` says."""
+        return self.at.of(total)
+
+    @torch.no_grad()
+    def __call__(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
+        """By layer, [run, example, *feature].
+
+        Raises:
+            UnknownNameError: the model has no such layer.
+            ModelError: a layer is not called, more than once, or gives something that is not a tensor.
+        """
+        x = moment.inputs.take(torch.arange(min(self.num_examples, len(moment.inputs)), device=moment.inputs.device))
+        found: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
+        for row, module in enumerate(moment.modules(), start=1):
+            named = dict(module.named_modules())
+            for layer in self.layers:
+                if layer not in named:
+                    known = ", ".join(name for name in named if name)
+                    raise UnknownNameError(f"No layer {layer!r}.{did_you_mean(layer, named)} There are: {known}.")
+            hooks = [named[layer].register_forward_hook(partial(_keep, found[layer])) for layer in self.layers]
+            try:
+                module(x)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            for layer, outputs in found.items():
+                if len(outputs) != row:
+                    raise ModelError(f"Expected the layer {layer!r} to be called once with a tensor as its result.")
+        return {layer: torch.stack(outputs) for layer, outputs in found.items()}
+
+
+def _keep(found: list[Tensor], layer: nn.Module, inputs: object, outputs: object) -> None:
+    if isinstance(outputs, Tensor):
+        found.append(outputs.clone())
 
 
 @final

@@ -107,6 +107,7 @@ class _Together:
         self._rulebook = Rulebook([spec.learner.recipe for spec in specs], total=total, device=device)
         self._keys = run_keys([spec.seed for spec in specs], "draws", device=device)
         self._state = OptimiserState()
+        self._skeleton = make_network(specs[0], data, seed=specs[0].seed).to(device).eval() if probes else None
         self._probes = [ProbeRecord(probe, total=total, num_runs=len(specs)) for probe in probes]
 
     def train(self, *, on_epoch: OnEpoch, keep_weights: bool) -> list[Run]:
@@ -157,11 +158,17 @@ class _Together:
         return x.expand(len(order), *x.shape)
 
     def _probe(self, *, step: int) -> None:
-        if not self._probes:
+        if self._skeleton is None:
             return
         recording = self._recording
         moment = Moment(
-            step, self._networks, self._data.train_x, recording.targets, recording.included, recording.regression
+            step=step,
+            networks=self._networks,
+            inputs=self._data.train_x,
+            targets=recording.targets,
+            included=recording.included,
+            regression=recording.regression,
+            skeleton=self._skeleton,
         )
         for probe in self._probes:
             probe.call_if_due(moment)
