@@ -150,9 +150,9 @@ class PlainTraining:
         base = base_of(phase.optimiser)
         before = None if self.phase is None else base_of(self.phase.optimiser)
         fresh = torchs_own(base, self.weights)
-        if before is not None and type(before) is type(base):
-            if not (isinstance(before, SGD) and before.momentum == 0):
-                fresh.state.update(self.optimiser.state)
+        remembers = not (isinstance(before, SGD) and before.momentum == 0)
+        if type(before) is type(base) and remembers:
+            fresh.state.update(self.optimiser.state)
         self.optimiser, self.phase = fresh, phase
 
     def answers(self, x: Tensor) -> Tensor:
@@ -214,9 +214,7 @@ class PlainTraining:
 
 def phases_of(recipe: Recipe) -> list[Phase]:
     first = Phase(0, recipe.optimiser, recipe.schedule, recipe.batch_size, recipe.regularisers)
-    return [
-        first, *(Phase(s.step, s.optimiser, s.schedule, s.batch_size, s.regularisers) for s in recipe.switches)
-    ]
+    return [first, *(Phase(s.step, s.optimiser, s.schedule, s.batch_size, s.regularisers) for s in recipe.switches)]
 
 
 def planned(one: RunSpec, *, number: int) -> list[tuple[int, int, int, Phase]]:
@@ -265,9 +263,7 @@ def plain_run(task: Task, one: RunSpec, *, foreign: bool = False) -> dict[str, n
             point = _point(task, training, test_x, test_targets)
             point["step"] = step + 1
             point["train_loss"] = float(loss[epoch, included].mean())
-            point["train_score"] = plain_score(
-                task, loss[epoch, included], margin[epoch, included], targets[included]
-            )
+            point["train_score"] = plain_score(task, loss[epoch, included], margin[epoch, included], targets[included])
             for name, value in point.items():
                 curves[name].append(float(value))
     outputs = [training.answers(part) for part in (x, test_x)]

@@ -32,7 +32,7 @@ SUBSET = BalancedSubset(fraction=0.7, draw=3, index=2)
 
 def stacked(num_runs: int, method: Method = "stacked") -> Path:
     """A path of which this many runs go together, untimed."""
-    return Path(method if num_runs > 1 else "single", num_runs)
+    return Path("single" if num_runs == 1 and method == "stacked" else method, num_runs)
 
 
 def classes(*, num_train: int = 37, shape: tuple[int, ...] = (5,), num_classes: int = 3, seed: int = 0) -> Task:

@@ -1,14 +1,13 @@
 """The population engine against the loop that everyone writes: float64, every number equal."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pytest
 
-from byrote.data import Task
 from byrote.models import build, cnn, linear, mlp
 from byrote.records import (
     SAM,
@@ -129,7 +128,7 @@ REGULARISERS = [
 ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def plain(kind: str, one: RunSpec, *, foreign: bool = False) -> dict[str, np.ndarray]:
     return plain_run(TASKS[kind], one, foreign=foreign)
 
@@ -251,9 +250,10 @@ def test_batch_norm_on_few_examples_is_the_plain_loop(
 # --- regularisers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "model", "methods"), [
-    ("classes", dropped_chain, DENSE), ("classes", Dropped, STACKED), ("images", ChannelsDropped, UNFOLDED)
-])
+@pytest.mark.parametrize(
+    ("kind", "model", "methods"),
+    [("classes", dropped_chain, DENSE), ("classes", Dropped, STACKED), ("images", ChannelsDropped, UNFOLDED)],
+)
 def test_rates_of_dropout_may_differ_between_runs(kind: str, model: Any, methods: tuple[Method, ...]) -> None:
     rates = (None, 0.0, 0.5, 0.1)
     specs = [
