@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -398,6 +399,28 @@ def python(code: str, *arguments: object) -> "Iterator[subprocess.Popen[str]]":
             yield process
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+def test_a_trace_is_written_as_it_lies_in_memory_and_a_view_of_many_runs_is_copied_once(
+    folder: FolderStore, strided: bool
+) -> None:
+    folder.write_run(make_run(1))
+    many = np.random.default_rng(0).standard_normal(
+        (2, 41, 3, 20_000), dtype=np.float32
+    )  # [loss or margin, moment, run, example]
+    loss, margin = many[:, :, 1] if strided else np.ascontiguousarray(many[:, :, 1])
+    run = make_run()
+    few = np.zeros((20_000, 1), np.float32)
+    trace = Trace(loss=loss, margin=margin, early_error=few[:, 0], train_outputs=few, test_outputs=few)
+    run = replace(run, trace=trace)
+    tracemalloc.start()
+    folder.write_run(run)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size, rest = loss.nbytes + margin.nbytes, 2**20
+    assert peak < (size + rest if strided else rest) < 2 * size
+    assert_equal(folder.read_run(run.spec), run)
 
 
 # --- folders: damage -------------------------------------------------------------------------------------------------
