@@ -14,7 +14,7 @@ from byrote.training.chains import chain_of
 from byrote.training.dense import DenseNetworks
 from byrote.training.draws import run_keys
 from byrote.training.layers import DROPOUTS, OwnedBatchNorm, own_layers
-from byrote.training.networks import AbstractNetworks, Pass, seeded
+from byrote.training.networks import AbstractNetworks, Pass, other_generators, seeded
 from byrote.training.optimise import OptimiserState, update
 from byrote.training.rules import Batch, Rulebook
 from byrote.training.single import SingleNetwork
@@ -60,14 +60,16 @@ def inspect_model(make: Callable[[int], nn.Module], x: Float[Tensor, "batch ..."
     _refuse_shared(first, again)
     for module in (first, again):
         _jitter(module.to(x.device), 0)
-    recorded, drew = _outputs(first.eval(), x, seed=1)
-    _refuse_random(recorded, _outputs(first, x, seed=2)[0], drew=drew)
+    recorded, drew, _ = _outputs(first.eval(), x, seed=1)
+    _refuse_random(recorded, _outputs(first, x, seed=2).outputs, drew=drew)
     half = max(1, len(x) // 2)
-    _refuse_mixing(recorded[:half], _outputs(first, x[:half], seed=1)[0])
+    _refuse_mixing(recorded[:half], _outputs(first, x[:half], seed=1).outputs)
     _outputs(again.train(), x, seed=2)
     if _is_foreign(make, x):
         reason = "while training it draws, mixes or remembers in layers of its own"
         return Nature(("single",), True, reason)
+    if str(make(0)) != str(make(1)):
+        return Nature(("single",), False, "networks of other seeds have layers with other settings")
     methods, reason = ["single"], ""
     for method in _stacks(make(0)):
         reason = _reason_against(method, make, x)
@@ -118,13 +120,18 @@ def _is_foreign(make: Callable[[int], nn.Module], x: Tensor) -> bool:
     own_layers(evaluated)
     for module in (plain, owned, evaluated):
         _jitter(module.to(x.device), 0)
-    expected = _outputs(plain.train(), x, seed=3).outputs
+    expected, _, drew_elsewhere = _outputs(plain.train(), x, seed=3)
+    if drew_elsewhere:
+        return True
     everything = torch.ones(len(x), dtype=torch.bool, device=x.device)
     _set(layers.batch_norms.values(), everything)
     for dropout in layers.dropouts.values():
         dropout.rate = torch.zeros((), device=x.device)
     kept = {name: buffer.clone() for name, buffer in owned.named_buffers() if not _is_owned(name, layers.batch_norms)}
-    learnt, drew = _outputs(owned.train(), x, seed=3)
+    try:
+        learnt, drew, _ = _outputs(owned.train(), x, seed=3)
+    except ModelError:  # Batch normalisation over something other than examples.
+        return True
     remembers = any(not torch.equal(kept[name], buffer) for name, buffer in owned.named_buffers() if name in kept)
     if drew or remembers or not _same(learnt, expected):
         return True
@@ -180,11 +187,14 @@ def _jitter(module: nn.Module, seed: int) -> None:
 class _Pass(NamedTuple):
     outputs: Float[Tensor, "batch output"]
     drew: bool
+    """From torch's generator."""
+    drew_elsewhere: bool
+    """From Python's or numpy's."""
 
 
 def _outputs(module: nn.Module, x: Tensor, *, seed: int) -> _Pass:
     with seeded(seed, x.device) as generator, torch.no_grad():
-        before = generator.get_state()
+        before, elsewhere = generator.get_state(), repr(other_generators())
         try:
             outputs = module(x)
         except Exception as error:
@@ -192,7 +202,8 @@ def _outputs(module: nn.Module, x: Tensor, *, seed: int) -> _Pass:
             raise ModelError(
                 f"The model failed on inputs of shape {tuple(x.shape)} in {mode} mode: {describe_failure(error)}"
             ) from error
-        return _Pass(outputs.reshape(len(x), -1), not torch.equal(before, generator.get_state()))
+        drew = not torch.equal(before, generator.get_state())
+        return _Pass(outputs.reshape(len(x), -1), drew, repr(other_generators()) != elsewhere)
 
 
 def _refuse_random(one: Tensor, two: Tensor, *, drew: bool) -> None:

@@ -1,10 +1,12 @@
 """Many networks of one architecture behind one face: stacked where that is possible, one by one where it is not."""
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
@@ -70,14 +72,36 @@ def blaming_the_model(x: Tensor, *, mode: str) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
-    """What a module draws inside comes from the seed; the caller's generators are left as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """What a module draws inside, be it from torch's, numpy's or Python's generator, comes from the seed; the caller's
+    generators are left as they were.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _others_seeded(seed):
         torch.default_generator.manual_seed(seed)
         generator = torch.default_generator
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
             generator = torch.cuda.default_generators[device.index or 0]
         yield generator
+
+
+@contextmanager
+def _others_seeded(seed: int) -> Iterator[None]:
+    before = other_generators()
+    _set_others(random.Random(seed).getstate(), np.random.RandomState(seed % (1 << 32)).get_state())
+    try:
+        yield
+    finally:
+        _set_others(*before)
+
+
+def other_generators() -> tuple[Any, Any]:
+    """The states of Python's and numpy's global generators."""
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _set_others(pythons: Any, numpys: Any) -> None:
+    random.setstate(pythons)
+    np.random.set_state(numpys)  # noqa: NPY002
 
 
 @contextmanager
