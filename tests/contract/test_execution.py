@@ -594,6 +594,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
         made = World(**options)
         monkeypatch.setattr(desk, "train", made.train)
         monkeypatch.setattr(forecast, "choose_path", made.choose_path)
+        monkeypatch.setattr(forecast, "UNREHEARSED", forecast.Speed(1.0, 0.0))
         clock = SimpleNamespace(monotonic=lambda: made.now, perf_counter=lambda: made.now)
         for module in (alone, deadline, forecast, session):
             monkeypatch.setattr(module, "time", clock)

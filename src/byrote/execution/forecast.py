@@ -8,25 +8,41 @@ from typing import NamedTuple, final
 
 import torch
 
-from byrote.data import inclusion, randomise_targets
+from byrote.data import Task
 from byrote.execution.desk import Desk
-from byrote.execution.shards import Way
-from byrote.models import build
-from byrote.records import AllExamples, BalancedSubset, CorruptedLabels, RunSpec, TrueInputs
-from byrote.training import DTYPES, Path, Remembered, batchmates, choose_path
+from byrote.execution.shards import RunShard, Way
+from byrote.records import AllExamples, RunSpec, Sample, TrueInputs
+from byrote.training import Path, Remembered, batchmates, choose_path
 
 TEST_COST = 0.4
 """Evaluating an example, against training on it."""
-OVERHEAD = 1.2
-"""A step in earnest, with its record, against a step that is timed."""
 MANY = 8
 """Runs, when it is not known yet how many there will be."""
+EPOCHS = (1, 3)
+"""Of a short and of a long rehearsal."""
+REHEARSALS = 3
+"""Of each; the least time counts, so that what is loaded once does not."""
+BRIEF = 0.05
+"""Seconds that an epoch of a rehearsal is meant to take, and, four times over, that they all may take."""
+FEWEST, MOST = 512, 4096
+"""Training examples of a rehearsal."""
 
 
-class _Speed(NamedTuple):
-    seconds_per_visit: float
+class Speed(NamedTuple):
+    """What training takes in earnest."""
+
+    overhead: float
+    """Seconds of a visit, its record and evaluation included, against the timed steps; at least 1."""
     seconds_per_run: float
-    """Whatever is visited: to make the network and draw what it is trained on."""
+    """Whatever is visited: networks are made, labels and subsets drawn, records put together."""
+
+    def duration(self, path: Path, *, visits: float) -> float:
+        """Seconds of one run."""
+        return self.seconds_per_run + path.seconds_per_visit * self.overhead * visits
+
+
+UNREHEARSED = Speed(1.2, 0.0)
+"""Where no rehearsal was held."""
 
 
 @final
@@ -46,7 +62,7 @@ class Forecast:
         self._remembered = remembered
         self._paths: dict[tuple[RunSpec, bool], Path] = {}
         self._seconds: dict[RunSpec, float] = {}
-        self._speeds: dict[RunSpec, _Speed] = {}
+        self._speeds: dict[RunSpec, Speed] = {}
 
     def way(self, spec: RunSpec, num_runs: int) -> Way:
         """How a run is trained that is one of so many like it, and how long that takes."""
@@ -56,22 +72,17 @@ class Forecast:
         """On one worker; predicted from a few timed steps, or known from runs like it."""
         key = _alike(spec)
         if key not in self._seconds:
-            path, data = self._path(spec, num_runs), self._desk.training_data(spec)
-            seconds = _Speed(path.seconds_per_visit, self._fixed(spec))
-            self._seconds[key] = _duration(seconds, spec, num_train=len(data.train_x), num_test=len(data.test_x))
+            speed = self._speeds.get(_whole(spec), UNREHEARSED)
+            self._seconds[key] = speed.duration(self._path(spec, num_runs), visits=_visits(spec, self._desk.task))
         return self._seconds[key]
 
     def predicted_seconds(self, spec: RunSpec) -> float:
-        """Of one run among many on one worker, timed once per learner on the task as it is."""
-        whole = replace(batchmates(spec), inputs=TrueInputs(), sample=None, subset=AllExamples())
-        whole = replace(whole, learner=replace(whole.learner, recipe=replace(whole.learner.recipe, epochs=1)))
+        """Of one run among many on one worker, timed and rehearsed once per learner on the task as it is."""
+        whole = _whole(spec)
         if whole not in self._speeds:
-            self._speeds[whole] = _Speed(OVERHEAD * self._path(whole, MANY).seconds_per_visit, self._fixed(whole))
-        task = self._desk.task
-        num_train, num_test = len(task.train), len(task.test)
-        if spec.sample is not None:
-            num_train, num_test = min(num_train, spec.sample.train), min(num_test, spec.sample.test)
-        return _duration(self._speeds[whole], spec, num_train=num_train, num_test=num_test)
+            with _threads(self._num_threads):
+                self._speeds[whole] = self._rehearse(whole)
+        return self._speeds[whole].duration(self._path(whole, MANY), visits=_visits(spec, self._desk.task))
 
     def learn(self, spec: RunSpec, seconds: float) -> None:
         """A run like this took so long."""
@@ -90,20 +101,45 @@ class Forecast:
                 )
         return self._paths[key]
 
-    def _fixed(self, spec: RunSpec) -> float:
-        """Seconds to make one network, corrupt its labels and draw a subset."""
-        task, began = self._desk.training_data(spec).task, time.perf_counter()
-        build(spec.learner.model, task=task, seed=0, dtype=DTYPES[spec.learner.recipe.dtype])
-        randomise_targets(task, CorruptedLabels(fraction=0.5, draw=0))
-        inclusion(task, BalancedSubset(fraction=0.5, draw=0, index=0))
-        return time.perf_counter() - began
+    def _rehearse(self, whole: RunSpec) -> Speed:
+        """Train a few runs on a part of the task in earnest, but for few epochs: what an epoch takes, and the rest."""
+        path, began = self._path(whole, MANY), time.perf_counter()
+        size = min(MOST, max(FEWEST, int(BRIEF / (path.seconds_per_visit * path.num_stacked))))
+        few = replace(whole, sample=Sample(train=size, test=max(1, size // 4), draw=0))
+        rounds: list[list[float]] = []
+        try:
+            while not rounds or (len(rounds) < REHEARSALS and time.perf_counter() - began < 4 * BRIEF):
+                rounds.append([self._timed(_lasting(few, epochs), path) for epochs in EPOCHS])
+        except Exception:  # The part lacks a class, or the model is at fault: then the training itself will say so.
+            return UNREHEARSED
+        short, long = (min(times) for times in zip(*rounds, strict=True))
+        fewer, more = (path.seconds_per_visit * _visits(_lasting(few, epochs), self._desk.task) for epochs in EPOCHS)
+        overhead = max(1.0, (long - short) / (more - fewer))
+        return Speed(overhead, max(0.0, short - overhead * fewer))
+
+    def _timed(self, spec: RunSpec, path: Path) -> float:
+        """Seconds per run."""
+        specs = tuple(replace(spec, seed=seed) for seed in range(path.num_stacked))
+        began = time.perf_counter()
+        self._desk.do(RunShard(specs=specs, path=path, cost=0.0), on_epoch=lambda num_runs: None)
+        return (time.perf_counter() - began) / len(specs)
 
 
-def _duration(speed: _Speed, spec: RunSpec, *, num_train: int, num_test: int) -> float:
+def _visits(spec: RunSpec, task: Task) -> float:
     """Every epoch visits the training examples and evaluates the test examples; at the end all are evaluated."""
-    epochs = spec.learner.recipe.epochs
-    visits = epochs * (num_train + TEST_COST * num_test) + TEST_COST * (num_train + num_test)
-    return speed.seconds_per_run + speed.seconds_per_visit * visits
+    num_train, num_test = len(task.train), len(task.test)
+    if spec.sample is not None:
+        num_train, num_test = min(num_train, spec.sample.train), min(num_test, spec.sample.test)
+    return spec.learner.recipe.epochs * (num_train + TEST_COST * num_test) + TEST_COST * (num_train + num_test)
+
+
+def _lasting(spec: RunSpec, epochs: int) -> RunSpec:
+    return replace(spec, learner=replace(spec.learner, recipe=replace(spec.learner.recipe, epochs=epochs)))
+
+
+def _whole(spec: RunSpec) -> RunSpec:
+    """One epoch on all of the task: what the speed of a learner is found out with."""
+    return _lasting(replace(batchmates(spec), inputs=TrueInputs(), sample=None, subset=AllExamples()), 1)
 
 
 def _alike(spec: RunSpec) -> RunSpec:

@@ -23,7 +23,7 @@ class Keeper(Protocol):
         ...
 
     def write_run(self, run: Run, /) -> None:
-        """Keep a run."""
+        """Keep a run. Several may be written at once, by several threads."""
         ...
 
     def write_fit(self, fit: Fit, /) -> None:

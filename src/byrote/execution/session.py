@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import final
@@ -20,6 +21,8 @@ from byrote.training import batchmates
 PATIENCE = 0.25
 """Seconds between two looks at the clock, or at what other processes have finished."""
 ELSEWHERE = "in another process"
+WRITERS = 8
+"""Records written at once."""
 ATTEMPTS = 2
 """How many workers a shard may cost."""
 
@@ -192,12 +195,18 @@ class Session:
         self._terms.on_shard()
 
     def _keep(self, records: Sequence[Run | Fit]) -> None:
-        for record in records:
-            if isinstance(record, Run):
-                self._store.write_run(record)
-                self._ledger.num_trained += 1
-            else:
-                self._store.write_fit(record)
+        """Several at once: a store waits for the disk most of the time."""
+        with ThreadPoolExecutor(min(len(records), WRITERS)) as writers:
+            for num_runs in writers.map(self._write, records):
+                self._ledger.num_trained += num_runs
+
+    def _write(self, record: Run | Fit) -> int:
+        """How many runs that were."""
+        if isinstance(record, Fit):
+            self._store.write_fit(record)
+            return 0
+        self._store.write_run(record)
+        return 1
 
     def _relieve(self, shard: Shard, event: Raised) -> None:
         """Half as many at once, if memory was short; any other exception is the caller's."""
