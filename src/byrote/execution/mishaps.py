@@ -33,8 +33,8 @@ def told_of_death(shard: Shard, *, reason: str, again: bool) -> str:
     if not again:
         return f"A worker process {reason} at work on {what}. A new one does that work once more."
     return (
-        f"A worker process {reason} again at work on {what}: given up, everything else goes on. If memory is short, "
-        f"use fewer workers; if your own code ends the process, it says so without workers."
+        f"A worker process {reason} again at work on {what}: given up, everything else goes on. Where memory is short, "
+        f"use fewer workers; where a model of your own is at fault, train without workers to see how."
     )
 
 
@@ -52,5 +52,6 @@ def _what(shard: Shard) -> str:
     if not isinstance(shard, RunShard):
         return f"a baseline ({describe(shard.specs[0])})"
     number, model = len(shard.specs), shard.specs[0].learner.model
-    seeds = ", ".join(str(spec.seed) for spec in shard.specs)
-    return f"{number} networks ({model}, seeds {seeds})" if number > 1 else f"a network ({model}, seed {seeds})"
+    lowest, *_, highest = sorted([spec.seed for spec in shard.specs] * 2)
+    seeds = f"seed {lowest}" if lowest == highest else f"seeds {lowest} to {highest}"
+    return f"{number} network{'s' * (number > 1)} ({model}, {seeds})"
