@@ -8,6 +8,7 @@ import platform
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -128,7 +129,8 @@ class Remembered:
             temporary.write_text(json.dumps(entry, indent=2), encoding="utf-8")
             os.replace(temporary, place)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def entries(self) -> list[RememberedPath]:
         """Everything remembered, the latest first."""
