@@ -44,7 +44,7 @@ def bits(key: Int[Tensor, "2"], shape: Sequence[int]) -> Int[Tensor, "..."]:
 
 def kept(key: Int[Tensor, "2"], shape: Sequence[int], rate: Float[Tensor, ""]) -> Bool[Tensor, "..."]:
     """True with probability 1 − rate, independently."""
-    return bits(key, shape) >= (rate.double() * 2**31).to(torch.int32)
+    return bits(key, shape) >= (rate * 2**31).to(torch.int32)
 
 
 def normal(key: Int[Tensor, "2"], like: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -88,5 +88,5 @@ def _noisy(
 ) -> Float[Tensor, "run batch ..."]:
     """Inputs with Gaussian noise, each run's from its own keys."""
     drawn = torch.stack([normal(key, x[0]) for key in narrow(keys, NOISE)])
-    amount = torch.as_tensor(deviation, dtype=torch.float64, device=x.device).expand(len(x))
+    amount = torch.as_tensor(deviation, dtype=x.dtype, device=x.device).expand(len(x))
     return x + fit(amount, drawn) * drawn

@@ -258,7 +258,7 @@ def _answers(networks: AbstractNetworks, x: Tensor, *, seeds: Sequence[int]) -> 
     included = torch.ones(len(seeds), len(x), dtype=torch.bool, device=x.device)
     included[:, 1::2] = False
     keys = run_keys(seeds, "inspection", device=x.device)
-    rate = torch.full((len(seeds),), RATE, dtype=torch.float64, device=x.device)
+    rate = torch.full((len(seeds),), RATE, dtype=x.dtype, device=x.device)
     evaluated = networks.outputs(shared)
     before = {name: part.clone() for name, part in networks.state().items()}
     learnt = networks.forward(shared, Pass(included, keys, rate, 0)).clone()

@@ -236,7 +236,7 @@ class GradientGram(AbstractProbe):
         here = slice(index * self.batch_size, (index + 1) * self.batch_size)
         x = _rows(moment, torch.arange(here.start, here.stop, device=moment.inputs.device))
         everything = torch.ones_like(moment.included[:, here])
-        zeros = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        zeros = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         keys = torch.zeros(len(x), 2, dtype=torch.int32, device=x.device)
         outputs = moment.networks.forward(x, Pass(everything, keys, zeros, moment.step, again=True))
         slopes = output_slopes(

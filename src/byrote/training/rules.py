@@ -31,7 +31,7 @@ from byrote.records import (
 )
 
 PerRun = float | Float[Tensor, "run"]
-"""One number for all runs, or one for each, in float64."""
+"""One number for all runs, or one for each, in float64 where the device has it."""
 
 
 class Phase(NamedTuple):
@@ -239,4 +239,6 @@ class Rulebook:
         return values[0] if len(set(values)) == 1 else self._vector(values)
 
     def _vector(self, values: Sequence[float]) -> Float[Tensor, "run"]:
-        return torch.tensor(values, dtype=torch.float64, device=self._device)
+        # Apple's GPUs have no float64.
+        dtype = torch.float32 if self._device.type == "mps" else torch.float64
+        return torch.tensor(values, dtype=dtype, device=self._device)
