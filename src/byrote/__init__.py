@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _HOMES = {
     "Audit": "byrote.auditing",
     "audit": "byrote.auditing",
+    "plan": "byrote.auditing",
     "Examples": "byrote.data",
     "Task": "byrote.data",
     "load": "byrote.data",
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "measures",
     "models",
+    "plan",
     "studies",
 ]
 

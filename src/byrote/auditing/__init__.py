@@ -3,15 +3,19 @@
 from byrote.auditing.audit import OnInterim, audit
 from byrote.auditing.budget import check_amounts, parse_budget
 from byrote.auditing.conditions import condition
-from byrote.auditing.folder import claim_folder, has_complete_audit
+from byrote.auditing.folder import claim_folder, gives_way, has_complete_audit
+from byrote.auditing.plan import AuditPlan, PlannedFits, PlannedRuns, plan
 from byrote.auditing.recipes import default_learner, default_recipe
 from byrote.auditing.result import Audit
-from byrote.auditing.setting import Workers
+from byrote.auditing.setting import Workers, num_workers
 from byrote.auditing.table import Table
 
 __all__ = [
     "Audit",
+    "AuditPlan",
     "OnInterim",
+    "PlannedFits",
+    "PlannedRuns",
     "Table",
     "Workers",
     "audit",
@@ -20,6 +24,9 @@ __all__ = [
     "condition",
     "default_learner",
     "default_recipe",
+    "gives_way",
     "has_complete_audit",
+    "num_workers",
     "parse_budget",
+    "plan",
 ]

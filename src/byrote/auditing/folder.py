@@ -130,6 +130,26 @@ def has_complete_audit(folder: Path) -> bool:
         return False
 
 
+def gives_way(folder: Path, *, to: Record, final: bool) -> bool:
+    """Whether the audit that a folder holds, if it holds one, may be replaced.
+
+    What says nothing replaces nothing. A complete audit gives way to another complete one, and to one that its budget
+    ended with more networks behind it; never to one that is not final, because it is still under way or was stopped.
+
+    Args:
+        folder: of the report.
+        to: the audit that would be written.
+        final: whether it ended by itself.
+    """
+    if to.cost.num_runs == 0 and not final:
+        return False
+    try:
+        there = read_record(folder)
+    except (ByroteError, OSError):
+        return True
+    return to.complete or not there.complete or (final and to.cost.num_runs > there.cost.num_runs)
+
+
 def _hint(folder: Path) -> str:
     """Where the audit may be instead."""
     if not folder.is_dir():

@@ -81,7 +81,8 @@ class Planner:
         least = {study.name: self.cost(self._smallest(study)) for study in self.studies}
         left = seconds - sum(least.values())
         if left < 0:
-            return {name: own * seconds / sum(least.values()) for name, own in least.items()}
+            paid = max(0.0, seconds) / sum(least.values()) if any(least.values()) else 0.0
+            return {name: own * paid for name, own in least.items()}
         return {name: least[name] + left * part / sum(wanted.values()) for name, part in wanted.items()}
 
     def within(

@@ -7,7 +7,7 @@ from typing import Protocol, final, runtime_checkable
 from byrote.auditing.costs import Costs
 from byrote.auditing.interim import Interim
 from byrote.auditing.planner import Amount, Planner
-from byrote.execution import Deadline, OnProgress, OnShard
+from byrote.execution import Deadline, OnProgress, OnShard, Progress
 from byrote.records import Extras, RunSpec
 from byrote.studies import StudyBudget
 
@@ -96,21 +96,24 @@ class Rounds:
             deadline: when it has to end; None: when all is there.
             interim: told of every shard.
         """
-        if deadline is not None:
-            self.budgets = self._planner.within(PLANNED * deadline.left, self._most)
-        for _ in range(MOST_ROUNDS):
+        for number in range(MOST_ROUNDS):
+            if deadline is not None:
+                kept = self.budgets if number else None
+                self.budgets = self._planner.within(PLANNED * deadline.left, self._most, kept=kept)
             wanted = list(dict.fromkeys([*self._follow_ups(self.budgets), *self._planner.runs(self.budgets)]))
             missing = self._trainer.missing(wanted, extras=self._extras)
             if not missing or not self._go_on(missing, deadline, interim):
                 return
-            if deadline is not None:
-                self.budgets = self._planner.within(PLANNED * deadline.left, self._most, kept=self.budgets)
 
     def _go_on(self, missing: Sequence[RunSpec], deadline: Deadline | None, interim: Interim) -> bool:
         """Train what is missing; says whether there is a reason to plan again."""
         pace = _Pace(missing, costs=self._costs, trainer=self._trainer, extras=self._extras, clock=self._clock)
         before = interim.seconds
         allowed = None if deadline is None or self._trainer.num_workers > 1 else deadline.left
+
+        def told(progress: Progress) -> None:
+            pace.begin()
+            self._on_progress(progress)
 
         def on_shard() -> None:
             interim()
@@ -122,7 +125,7 @@ class Rounds:
             finished = self._trainer.train(
                 missing,
                 deadline=deadline,
-                on_progress=self._on_progress,
+                on_progress=told,
                 on_shard=on_shard,
                 keep_weights=self._extras.weights,
             )
@@ -147,8 +150,14 @@ class _Pace:
         clock: Callable[[], float],
     ) -> None:
         self._missing, self._costs, self._trainer, self._extras = missing, costs, trainer, extras
-        self._clock, self._began = clock, clock()
+        self._clock = clock
+        self._began: float | None = None
         self._judged = False
+
+    def begin(self) -> None:
+        """Training has begun: ways to train have been timed by now, which is not repeated."""
+        if self._began is None:
+            self._began = self._clock()
 
     def is_late(self, allowed: float, *, aside: float) -> bool:
         """Whether, at the pace so far, the round takes clearly longer than allowed; judged once, when it can be told.
@@ -157,7 +166,7 @@ class _Pace:
             allowed: seconds from its beginning.
             aside: seconds of them that were spent on something else.
         """
-        elapsed = self._clock() - self._began - aside
+        elapsed = self._elapsed(aside)
         if self._judged or elapsed < TELLING * allowed:
             return False
         self._judged = True
@@ -167,8 +176,11 @@ class _Pace:
     def settle(self, *, aside: float) -> list[RunSpec]:
         """Learn what the runs that are there now have cost, and say which they are."""
         done = self._done()
-        self._costs.learn(done, seconds=self._clock() - self._began - aside)
+        self._costs.learn(done, seconds=self._elapsed(aside))
         return done
+
+    def _elapsed(self, aside: float) -> float:
+        return 0.0 if self._began is None else self._clock() - self._began - aside
 
     def _done(self) -> list[RunSpec]:
         absent = set(self._trainer.missing(self._missing, extras=self._extras))

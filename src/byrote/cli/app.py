@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
 class Listed(StrEnum):
     """What `byrote list` can list."""
 
@@ -33,7 +36,7 @@ class Listed(StrEnum):
 @taking(of_an_audit)
 def audit(**settings: Any) -> None:
     """Find out what a network learns of a task, what it memorises, and whether anything leaks."""
-    _call("audit", study=None, **settings)
+    _audit(study=None, **settings)
 
 
 @app.command()
@@ -43,7 +46,7 @@ def study(
     **settings: Any,
 ) -> None:
     """Ask one study alone; its findings go into a folder of its own beside the runs."""
-    _call("audit", study=study, **settings)
+    _audit(study=study, **settings)
 
 
 @app.command(name="list")
@@ -65,6 +68,24 @@ def report(
     _call("redraw", folder=folder, open_in_browser=open_)
 
 
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An audit's folder.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """List the networks and baselines in a folder: what they are, whether they are whole, what they cost."""
+    _call("stored", folder=folder, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    as_json: AsJson = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Forget which ways to train were fastest.")] = False,
+) -> None:
+    """Say what byrote runs on, how fast it is, and what it remembers of that."""
+    _call("doctor", as_json=as_json, forget=forget)
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -72,6 +93,11 @@ def _root(
     if version:
         typer.echo(importlib.import_module("importlib.metadata").version("byrote"))
         raise typer.Exit
+
+
+def _audit(*, study: str | None, context: Any, **settings: Any) -> None:
+    """Tell when the command began, too, if it began as a process: that is what `main` hands over."""
+    _call("audit", study=study, began=context.find_root().obj, **settings)
 
 
 def _call(module: str, **settings: Any) -> None:

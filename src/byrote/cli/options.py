@@ -33,6 +33,7 @@ def _output(*names: str, text: str, **more: Any) -> Any:
 
 
 def of_an_audit(
+    context: typer.Context,
     task: Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, show_default=False)],
     target: Annotated[str | None, _data(text="A table's target column.")] = None,
     group: Annotated[str | None, _data(text="A table's column of groups that must stay together.")] = None,
@@ -64,7 +65,14 @@ def of_an_audit(
     budget: Annotated[str | None, _cost(text="Time it may take: 60s, 5m, 1h30m.", show_default="10m")] = None,
     seed: Annotated[int, _cost(text="The root of every random number.")] = 0,
     device: Annotated[str | None, _cost(text="cpu, cuda, …", show_default="a GPU if there is one")] = None,
+    workers: Annotated[
+        str, _cost(metavar="N|auto", text="Processes that train; auto is one for every processor.")
+    ] = "1",
+    dry_run: Annotated[
+        bool, _cost("--dry-run", text="Say what would be trained and how long it takes; do nothing.")
+    ] = False,
     out: Annotated[Path | None, _output(text="Folder for runs, tables and report.", show_default="runs/TASK")] = None,
+    keep_weights: Annotated[bool, _output("--keep-weights", text="Keep every network's trained weights, too.")] = False,
     as_json: Annotated[
         bool, _output("--json", text="Print the findings as JSON, and nothing else, on standard output.")
     ] = False,

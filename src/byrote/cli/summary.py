@@ -12,14 +12,14 @@ STYLES = {"holds": "green", "does not hold": "yellow", "inconclusive": "dim"}
 
 
 def show_summary(verdict: str, *, findings: Sequence[Finding], report: str) -> None:
-    """Print the verdict, a line for each finding, and where the report is."""
+    """Print the verdict, a line for each finding, and a last line on the report."""
     console = Console()
     console.print()
     console.print(Text(verdict))
     console.print()
     console.print(_table(findings))
     console.print()
-    console.print(Text(f"Report: {report}"), soft_wrap=True)
+    console.print(Text(report), soft_wrap=True)
 
 
 def _table(findings: Sequence[Finding]) -> Table:
