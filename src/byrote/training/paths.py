@@ -68,7 +68,7 @@ def choose_path(
         spec: one of the runs; the others differ from it in seed, order, labels, subset index and numbers of the recipe.
         num_runs: how many there will be.
         remembered: where timings are looked up and kept; None times again.
-        num_workers: processes that train at the same time: they share the memory, and each has one thread.
+        num_workers: processes that train at the same time and share the memory.
 
     Raises:
         ModelError: the model cannot be built, or what it left behind would be silently wrong.
@@ -77,20 +77,19 @@ def choose_path(
     def make(seed: int) -> nn.Module:
         return make_network(spec, data, seed=seed)
 
-    with threads(1 if num_workers > 1 else None):
-        nature = inspect_model(make, data.train_x.take(_first(data, INSPECTED)))
-        if spec.learner.recipe.autocast:
-            nature = nature._replace(methods=tuple(method for method in nature.methods if method != "dense"))
-        per_run = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
-        per_run += _trace_bytes(data, spec)
-        most = max(1, min(num_runs, int(SHARE * free_bytes(data.train_x.device) / num_workers / per_run)))
-        candidates = list(_candidates(make(0), data, nature, most=most))
-        key = situation(make(0), data, spec, candidates=[_label(path) for path in candidates])
-        times = remembered.get(key) if remembered is not None else None
-        if times is None or set(times) != {_label(path) for path in candidates}:
-            times = _race(candidates, make, data, spec)
-            if remembered is not None:
-                remembered.put(key, spec=spec, times=times)
+    nature = inspect_model(make, data.train_x.take(_first(data, INSPECTED)))
+    if spec.learner.recipe.autocast:
+        nature = nature._replace(methods=tuple(method for method in nature.methods if method != "dense"))
+    per_run = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
+    per_run += _trace_bytes(data, spec)
+    most = max(1, min(num_runs, int(SHARE * free_bytes(data.train_x.device) / num_workers / per_run)))
+    candidates = list(_candidates(make(0), data, nature, most=most))
+    key = situation(make(0), data, spec, candidates=[_label(path) for path in candidates])
+    times = remembered.get(key) if remembered is not None else None
+    if times is None or set(times) != {_label(path) for path in candidates}:
+        times = _race(candidates, make, data, spec)
+        if remembered is not None:
+            remembered.put(key, spec=spec, times=times)
     timed = [path._replace(seconds_per_visit=times[_label(path)], bytes_per_run=per_run) for path in candidates]
     best = _best(timed, nature)
     with threads(best.num_threads):  # By the clock on the wall, which what else the machine does is a part of.
