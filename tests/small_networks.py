@@ -274,6 +274,12 @@ class Normed(nn.Module):
         return self.head(self.norm(self.body(x)).relu())
 
 
+def wide_normed(task: Task) -> nn.Module:
+    """Two thirds of a million weights, and BatchNorm."""
+    layers = (nn.Linear(task.input_shape[0], 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU())
+    return nn.Sequential(*layers, nn.Linear(512, task.num_outputs))
+
+
 class CumulativeNorm(nn.Module):
     """BatchNorm that averages over all batches so far, and has no weights of its own."""
 

@@ -316,6 +316,7 @@ PEAK = """
 import torch
 from byrote.models import mlp
 from byrote.records import {kind}
+from small_networks import wide_normed
 from byrote.training import Path, choose_path, train
 from small_tasks import classes, data_of, spec
 
@@ -325,7 +326,7 @@ def resident(field):
 
 task = classes(num_train=256, shape=(784,), num_classes=10)
 specs = [
-    spec(task, mlp(width=512, depth=2), seed=seed, dtype="float32", epochs=1, batch_size=64, optimiser={kind}(lr=0.01))
+    spec(task, {model}, seed=seed, dtype="float32", epochs=1, batch_size=64, optimiser={kind}(lr=0.01))
     for seed in range(24)
 ]
 data = data_of(task, specs[0])
@@ -339,11 +340,13 @@ print(path.bytes_per_run, (resident("VmHWM") - before) / 24)
 
 
 @pytest.mark.skipif(not FilePath("/proc/self/clear_refs").exists(), reason="needs Linux to measure a peak")
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_predicted_memory_is_what_a_process_takes(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "model", "method"), [("SGD", "mlp(width=512, depth=2)", "dense"), ("Adam", "wide_normed", "stacked")]
+)
+def test_predicted_memory_is_what_a_process_takes(kind: str, model: str, method: str) -> None:
     """Two thirds of a million weights: the resident memory that a stack of 24 adds, by the system's own count."""
     tests = FilePath(__file__).parent.parent
-    code = PEAK.format(kind=kind, method="dense")
+    code = PEAK.format(kind=kind, model=model, method=method)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tests, env=environment

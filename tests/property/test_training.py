@@ -136,7 +136,7 @@ def test_any_cut_and_any_method_give_the_same_runs(kind: str) -> None:
             assert_same(one, two)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     kind=st.sampled_from(sorted(STACKABLE)),
     members=st.lists(st.integers(0, 4), min_size=1, max_size=5, unique=True),
@@ -356,7 +356,7 @@ def test_what_is_held_out_reaches_nothing(original: Task, model: Any, path: Path
     kept = inclusion(original, SUBSET)
     for task in (original, disturbed(original, ~kept)):
         regular = Regularisers(input_noise=0.1, label_smoothing=0.1, clip_norm=1.0)
-        one = spec(task, model, subset=SUBSET, optimiser=optimiser, regularisers=regular, epochs=5)
+        one = spec(task, model, subset=SUBSET, optimiser=optimiser, regularisers=regular, epochs=3)
         runs.append(train([one, replace(one, seed=1)], data_of(task, one), path=path)[0])
     first, second = runs
     for name in ("step", "train_loss", "train_score", "test_loss", "test_score", "weight_norm"):
@@ -512,6 +512,7 @@ def test_a_run_that_diverges_does_not_touch_the_others(optimiser: Any, method: A
             sometimes if method == "dense" else Sometimes,
             seed=seed,
             optimiser=optimiser,
+            epochs=3,
             regularisers=regular[seed] if mixed else Regularisers(),
         )
         for seed in range(8)
@@ -520,10 +521,10 @@ def test_a_run_that_diverges_does_not_touch_the_others(optimiser: Any, method: A
     together = train(specs, data, path=stacked(8, method))
     assert {run.status for run in together} == {"diverged", "completed"}
     for run in together:
-        assert {values.shape for values in vars(run.curves).values()} == {(10,)}
-        assert run.trace.loss.shape == (11, 37)
+        assert {values.shape for values in vars(run.curves).values()} == {(3,)}
+        assert run.trace.loss.shape == (4, 37)
         if run.status == "diverged":
-            assert run.message.startswith("Loss or weights were no longer finite numbers in epoch 1 of 10.")
+            assert run.message.startswith("Loss or weights were no longer finite numbers in epoch 1 of 3.")
             assert run.message.endswith("Lower the learning rate (it is 0.01).")
         else:
             assert run.message == ""

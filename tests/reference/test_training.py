@@ -161,7 +161,7 @@ def member(index: int, kind: str, model: Any, **changed: Any) -> RunSpec:
         order=index // 2,
         labels=(TRUE, CORRUPTED)[index % 2],
         subset=BalancedSubset(fraction=0.7, draw=3, index=index),
-        **{"epochs": 4, **changed},
+        **{"epochs": 3, **changed},
     )
 
 
@@ -182,7 +182,9 @@ def test_a_sweep_of_numbers_and_schedules_is_a_plain_loop_for_each(name: str, me
 @pytest.mark.parametrize("method", DENSE)
 @pytest.mark.parametrize("optimiser", [one for many in OPTIMISERS.values() for one in many], ids=str)
 def test_runs_of_one_recipe_are_plain_loops(optimiser: Optimiser, method: Method) -> None:
-    specs = [member(index, "classes", mlp(width=7), optimiser=optimiser, schedule=Cosine()) for index in range(2)]
+    specs = [
+        member(index, "classes", mlp(width=7), optimiser=optimiser, schedule=Cosine(), epochs=2) for index in range(2)
+    ]
     assert_plain_by(of_size(method, 2), "classes", specs)
 
 
@@ -210,17 +212,17 @@ def test_every_layer_trains_by_every_method_as_in_the_plain_loop(
     assert (nature.methods, nature.foreign) == (methods, False)
     assert (nature.reason == "") == (len(methods) > 1)
     for method in methods:
-        assert_plain_by(of_size(method, 3), kind, specs)
+        assert_plain_by(of_size(method, 3), kind, specs if method != "single" else specs[1:3])
     if kind == "images":
-        assert_plain_by(Path("single", channels_last=True), kind, specs[:2])
+        assert_plain_by(Path("single", channels_last=True), kind, specs[:1])
 
 
 @pytest.mark.parametrize(("kind", "model", "methods"), CASES, ids=lambda part: getattr(part, "__name__", str(part)))
 def test_every_layer_trains_with_the_heaviest_optimiser(kind: str, model: Any, methods: tuple[Method, ...]) -> None:
     """Sharpness-aware Adam on all examples in one order: two passes a step, batches that are shared."""
-    specs = [spec(TASKS[kind], model, seed=seed, order=4, epochs=2, optimiser=HEAVY) for seed in range(3)]
+    specs = [spec(TASKS[kind], model, seed=seed, order=4, epochs=2, optimiser=HEAVY) for seed in range(2)]
     for method in methods:
-        assert_plain_by(of_size(method, 3), kind, specs)
+        assert_plain_by(of_size(method, 2), kind, specs)
 
 
 @pytest.mark.parametrize("optimiser", [SGD(lr=0.05, weight_decay=0.01), HEAVY], ids=["sgd", "sam"])
