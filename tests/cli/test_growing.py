@@ -1,6 +1,7 @@
 """Adding runs to an old audit is the same command, and what stands in a folder only grows."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,40 @@ def test_more_runs_are_added_to_those_that_are_there(byrote: Command) -> None:
 
 
 def test_a_larger_budget_adds_to_what_a_smaller_one_left(byrote: Command) -> None:
-    command = ("study", "memorisation", "animals.csv", "--epochs", 100, "--width", 8, "--out", OUT, "--budget")
-    assert byrote(*command, "8s").status == 0
-    first, before = record(OUT / "memorisation"), trained()
+    command = ("study", "memorisation", "animals.csv", "--epochs", 300, "--width", 8, "--out", OUT, "--budget")
     assert byrote(*command, "12s").status == 0
+    first, before = record(OUT / "memorisation"), trained()
+    assert byrote(*command, "16s").status == 0
     second, after = record(OUT / "memorisation"), trained()
     assert before.items() <= after.items()
     assert second["cost"]["num_reused"] == first["cost"]["num_runs"]
     assert len(after) >= second["cost"]["num_runs"] >= first["cost"]["num_runs"] >= 4
+
+
+@pytest.mark.parametrize("complete_before", [False, True])
+def test_whoever_looks_meanwhile_finds_a_report_but_never_a_lesser_one(
+    byrote: Command, monkeypatch: pytest.MonkeyPatch, complete_before: bool
+) -> None:
+    command = ("audit", "animals.csv", *TINY[2:], "--out", OUT, "--runs")
+    if complete_before:
+        assert byrote(*command, 1).status == 0
+    seen: list[tuple[bool, int]] = []
+    module = sys.modules["byrote.cli.audit"]
+    save = module._save_interim
+
+    def look(result: Audit, *, place: Path) -> None:
+        save(result, place=place)
+        seen.append((record()["complete"], record()["cost"]["num_runs"]))
+        assert (OUT / "report.html").exists()
+
+    monkeypatch.setattr(module, "_save_interim", look)
+    monkeypatch.setattr("byrote.auditing.interim.EVERY", 0.0)
+    monkeypatch.setattr("byrote.auditing.interim.SHARE", float("inf"))
+    first = record()["cost"]["num_runs"] if complete_before else 0
+    assert byrote(*command, 2).status == 0
+    assert len(seen) > 1
+    assert set(seen) == ({(True, first)} if complete_before else {(False, number) for _, number in seen})
+    assert record()["complete"]
 
 
 def test_workers_leave_what_one_process_leaves(byrote: Command) -> None:

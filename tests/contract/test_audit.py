@@ -12,12 +12,13 @@ import pytest
 from torch import Tensor, nn
 
 import byrote
-from byrote.auditing import Table, parse_budget
+from byrote.auditing import Table, num_workers, parse_budget
 from byrote.auditing.planner import FEWEST, Planner
 from byrote.core import BudgetError, ByroteError, UnknownNameError
 from byrote.data import Examples, Task
 from byrote.records import Recipe
-from byrote.studies import STUDIES, StudyBudget
+from byrote.studies import STUDIES, RandomData, StudyBudget
+from byrote.studies.alarm import PROVING
 
 LEARNER = byrote.Learner(model=byrote.models.mlp(width=16), recipe=Recipe(epochs=4, batch_size=32))
 
@@ -165,6 +166,71 @@ def test_groups_across_the_split_are_a_leak() -> None:
     leaky = Task(train=apart.train, test=test, classes=apart.classes)
     leak = byrote.audit(leaky, learner=LEARNER, runs=1, studies=["random-data"]).finding("no-leak")
     assert (leak.verdict, "group" in leak.statement) == ("does not hold", True)
+
+
+class Told(nn.Module):
+    """Has been told the answer to two exclusive ors, whatever labels it is trained on."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.out = nn.Linear(task.input_shape[0], task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x[:, 0] * x[:, 1] > 0, x[:, 2] * x[:, 3] > 0
+        return 0.01 * self.out(x) + 9 * nn.functional.one_hot(2 * first + second, 4)
+
+
+def two_exclusive_ors() -> Task:
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    y = 2 * (x[:, 0] * x[:, 1] > 0) + (x[:, 2] * x[:, 3] > 0)
+    return Task(train=Examples(x[:200], y[:200]), test=Examples(x[200:], y[200:]))
+
+
+def test_an_alarm_that_rings_on_few_runs_is_made_sure_of(tmp_path: Path) -> None:
+    """Four classes need three runs on random labels for the alarm to be able to ring; five prove the leak."""
+    learner = byrote.Learner(model=Told, recipe=Recipe(epochs=1, batch_size=50))
+    leaky = two_exclusive_ors()
+    study = RandomData(fractions=(0.5,), stretch=1)
+    planned = study.plan(leaky, learner, StudyBudget(runs=1, subsets=0, seed=0)).runs
+    audit = byrote.audit(leaky, learner=learner, studies=[study], runs=1, out=tmp_path)
+    leak = audit.finding("no-leak")
+    assert (leak.verdict, leak.num_runs) == ("does not hold", PROVING)
+    assert audit.record.complete
+    assert audit.record.cost.num_runs == audit.record.cost.planned_runs == len(planned) + PROVING - 3
+    assert any("2 networks were trained on random labels beyond the plan" in n for n in audit.record.sections[0].notes)
+    again = byrote.audit(leaky, learner=learner, studies=[study], runs=1, out=tmp_path).record
+    assert (again.cost.num_reused, again.sections) == (again.cost.num_runs, audit.record.sections)
+
+
+def test_what_has_been_found_so_far_is_told_after_every_shard_when_that_costs_nothing(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[byrote.Audit] = []
+    byrote.audit(task, learner=LEARNER, studies=["random-data"], runs=2, on_interim=told.append)
+    assert told == []
+    monkeypatch.setattr("byrote.auditing.interim.EVERY", 0.0)
+    monkeypatch.setattr("byrote.auditing.interim.SHARE", float("inf"))
+    whole = byrote.audit(task, learner=LEARNER, studies=["random-data"], runs=2, on_interim=told.append)
+    numbers = [audit.record.cost.num_runs for audit in told]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 1
+    assert numbers[-1] == whole.record.cost.num_runs
+    assert not any(audit.record.complete for audit in told)
+    assert {audit.record.cost.planned_runs for audit in told} == {whole.record.cost.planned_runs}
+    assert told[-1].record.sections == whole.record.sections
+
+
+def test_workers_and_weights_that_cannot_be_meant_are_refused(task: Task) -> None:
+    with pytest.raises(ValueError, match='workers at least 1, or "auto", got 0'):
+        byrote.audit(task, learner=LEARNER, runs=1, workers=0)
+    with pytest.raises(ValueError, match="Weights are kept in a folder"):
+        byrote.plan(task, learner=LEARNER, runs=1, keep_weights=True)
+
+
+def test_as_many_workers_as_processors_find_the_same(whole: byrote.Audit, task: Task) -> None:
+    several = byrote.audit(task, learner=LEARNER, runs=2, workers="auto")
+    pd.testing.assert_frame_equal(several.findings.to_pandas(), whole.findings.to_pandas(), rtol=1e-4, atol=1e-5)
+    assert several.record.cost.num_workers == num_workers("auto")
 
 
 def test_a_budget_is_a_time_that_people_write(task: Task) -> None:
