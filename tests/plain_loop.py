@@ -179,7 +179,7 @@ class PlainTraining:
             gradient = torch.cat([weight.grad.flatten() for weight in reached])  # pyright: ignore
             with torch.no_grad():
                 for weight in reached:
-                    weight += self.phase.optimiser.rho * weight.grad / (gradient.norm() + 1e-12)
+                    weight += self.phase.optimiser.rho * weight.grad / (gradient.norm() + 1e-12)  # pyright: ignore
             self._differentiate(x[rows], targets[rows], smoothing=regular.label_smoothing, step=step)
             self.module.load_state_dict(before)
         if regular.clip_norm is not None:

@@ -196,6 +196,17 @@ def test_a_second_choice_is_made_without_timing(tmp_path: FilePath, monkeypatch:
     assert len(memory.entries()) == 2
 
 
+CHANGES: list[dict[str, Any]] = [
+    {"batch_size": 9},
+    {"batch_size": "all"},
+    {"dtype": "float32"},
+    {"dtype": "float32", "autocast": True},
+    {"optimiser": Adam()},
+    {"optimiser": AdamW()},
+    {"optimiser": SAM()},
+]
+
+
 def test_other_circumstances_have_timings_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     others = [
         a_situation(),
@@ -203,18 +214,7 @@ def test_other_circumstances_have_timings_of_their_own(monkeypatch: pytest.Monke
         a_situation(module=nn.Sequential(nn.Linear(5, 3))),
         a_situation(module=nn.Sequential(nn.Linear(5, 3), nn.ReLU())),
         a_situation(module=nn.Sequential(nn.Linear(5, 3), nn.Tanh())),
-        *(
-            a_situation(spec(CLASSES, mlp(width=7), **changed))
-            for changed in (
-                {"batch_size": 9},
-                {"batch_size": "all"},
-                {"dtype": "float32"},
-                {"dtype": "float32", "autocast": True},
-                {"optimiser": Adam()},
-                {"optimiser": AdamW()},
-                {"optimiser": SAM()},
-            )
-        ),
+        *(a_situation(spec(CLASSES, mlp(width=7), **changed)) for changed in CHANGES),
         a_situation(spec(CLASSES, linear())),
         a_situation(task=classes(shape=(6,))),
         a_situation()._replace(candidates=("single x1",)),
@@ -249,14 +249,14 @@ def test_what_does_not_decide_shares_timings() -> None:
     ],
 )
 def test_a_broken_file_is_as_good_as_none_and_replaced(content: bytes, tmp_path: FilePath) -> None:
-    memory, data = Remembered(tmp_path), data_of(CLASSES, ONE)
-    choose_path(data, ONE, num_runs=2, remembered=memory)
+    memory = Remembered(tmp_path)
+    memory.put(a_situation(), spec=ONE, times=TIMES)
     (place,) = (tmp_path / "paths").glob("*.json")
     assert json.loads(place.read_text())["schema"] == remembered.SCHEMA
     place.write_bytes(content)
-    assert memory.entries() == []
-    assert choose_path(data, ONE, num_runs=2, remembered=memory).seconds_per_visit > 0
-    assert len(memory.entries()) == 1
+    assert (memory.get(a_situation()), memory.entries()) == (None, [])
+    memory.put(a_situation(), spec=ONE, times=TIMES)
+    assert memory.get(a_situation()) == TIMES
 
 
 def test_timings_of_other_ways_are_taken_again(tmp_path: FilePath) -> None:

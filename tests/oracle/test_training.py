@@ -87,7 +87,7 @@ STEPS = pytest.mark.parametrize(
 
 @STEPS
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-@pytest.mark.parametrize("eta_times_top", [0.3, 1.0, 1.99, 2.01])
+@pytest.mark.parametrize("eta_times_top", [0.3, 1.99, 2.01])
 def test_gradient_descent_on_a_quadratic_is_a_matrix_power(
     num_steps: int, path: Path, eta_times_top: float, weight_decay: float
 ) -> None:

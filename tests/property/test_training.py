@@ -163,11 +163,11 @@ def test_runs_that_share_their_batches_are_the_same_among_others_that_do_not(kin
 
 
 @pytest.mark.parametrize("model", [Dropping, HomemadeNorm, StochasticDepth, Counting, TokensNormed, Pythonic])
-@pytest.mark.parametrize("members", [[0], [4, 1], [2, 1, 0, 4, 3]], ids=str)
+@pytest.mark.parametrize("members", [[3], [2, 1, 0, 4]], ids=str)
 def test_models_with_layers_of_their_own_give_the_same_runs_however_they_are_cut(
     model: Any, members: list[int]
 ) -> None:
-    specs = population(CLASSES, model, epochs=3)
+    specs = population(CLASSES, model, epochs=2)
     data = data_of(CLASSES, specs[0])
     whole = train(specs, data, path=FOREIGN)
     for member, run in zip(members, train([specs[m] for m in members], data, path=FOREIGN), strict=True):
@@ -598,6 +598,21 @@ def test_a_method_that_does_not_fit_the_model_is_refused(method: Any) -> None:
             train([one], data_of(CLASSES, one), path=stacked(1, method))
 
 
+STRANGE: list[dict[str, Any]] = [
+    {"optimiser": SGD(nesterov=True)},
+    {"optimiser": Adam()},
+    {"optimiser": AdamW()},
+    {"optimiser": SAM()},
+    {"optimiser": SAM(base=Adam())},
+    {"batch_size": 9},
+    {"batch_size": "all"},
+    {"dtype": "float32"},
+    {"dtype": "float32", "autocast": True},
+    {"switches": (Switch(step=3),)},
+    {"switches": (Switch(step=4),)},
+]
+
+
 def test_batchmates_share_everything_but_seed_order_labels_subset_index_and_numbers() -> None:
     specs = population(CLASSES, mlp(width=7))
     numbers_of_recipe: list[dict[str, Any]] = [
@@ -612,22 +627,7 @@ def test_batchmates_share_everything_but_seed_order_labels_subset_index_and_numb
         spec(CLASSES, mlp(width=8), subset=SUBSET),
         spec(CLASSES, mlp(width=7), subset=BalancedSubset(fraction=0.6, draw=3, index=0)),
         spec(CLASSES, mlp(width=7)),
-        *(
-            spec(CLASSES, mlp(width=7), subset=SUBSET, **changed)
-            for changed in (
-                {"optimiser": SGD(nesterov=True)},
-                {"optimiser": Adam()},
-                {"optimiser": AdamW()},
-                {"optimiser": SAM()},
-                {"optimiser": SAM(base=Adam())},
-                {"batch_size": 9},
-                {"batch_size": "all"},
-                {"dtype": "float32"},
-                {"dtype": "float32", "autocast": True},
-                {"switches": (Switch(step=3),)},
-                {"switches": (Switch(step=4),)},
-            )
-        ),
+        *(spec(CLASSES, mlp(width=7), subset=SUBSET, **changed) for changed in STRANGE),
         spec(classes(seed=1), mlp(width=7), subset=SUBSET),
     ]
     assert len({batchmates(one) for one in [specs[0], *strangers]}) == 1 + len(strangers)

@@ -21,6 +21,7 @@ from byrote.records import (
     custom,
 )
 from byrote.training import Path, choose_path, train, training_data
+from byrote.training.draws import bits, narrow, normal, run_keys
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,20 +46,51 @@ def _run(model: ModelSpec, optimiser: SGD | AdamW, device: str, path: Path):
     return train(specs, data, path=path)
 
 
-@pytest.mark.parametrize("model", [mlp(width=32), cnn(width=4)], ids=str)
-@pytest.mark.parametrize("optimiser", [SGD(lr=0.05), AdamW()], ids=lambda o: o.kind)
-@pytest.mark.parametrize("num_stacked", [1, 4])
-def test_cuda_trains_what_the_cpu_trains(model: ModelSpec, optimiser: SGD | AdamW, num_stacked: int) -> None:
-    path = Path("stacked" if num_stacked > 1 else "single", num_stacked)
+def _dropout() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(32, 10)
+    )
+
+
+def _normed() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Dropout2d(0.2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(144, 10),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        *(
+            (model, path)
+            for model in (mlp(width=32), custom(_dropout))
+            for path in (Path("dense", 4), Path("stacked", 4))
+        ),
+        *((model, Path(method, 4)) for model in (cnn(width=4), custom(_normed)) for method in ("stacked", "unfolded")),
+        *((model, Path("single")) for model in (mlp(width=32), cnn(width=4), custom(_dropout), custom(_normed))),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("optimiser", [SGD(lr=0.05), AdamW(eps=1e-3)], ids=lambda o: o.kind)
+def test_cuda_trains_what_the_cpu_trains(model: ModelSpec, optimiser: SGD | AdamW, path: Path) -> None:
     for cpu, gpu in zip(_run(model, optimiser, "cpu", path), _run(model, optimiser, "cuda", path), strict=True):
         np.testing.assert_allclose(gpu.trace.loss, cpu.trace.loss, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(gpu.trace.test_outputs, cpu.trace.test_outputs, rtol=1e-7, atol=1e-8)
 
 
-def _dropout() -> torch.nn.Module:
-    return torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(32, 10)
-    )
+def test_draws_on_cuda_are_those_on_the_cpu() -> None:
+    here = run_keys(range(3), "draws", device=torch.device("cpu"))
+    there = run_keys(range(3), "draws", device=torch.device("cuda"))
+    assert torch.equal(narrow(here, 7), narrow(there, 7).cpu())
+    for one, two in zip(here, there, strict=True):
+        assert torch.equal(bits(one, (1000, 37)), bits(two, (1000, 37)).cpu())
+        like = torch.empty(1000, dtype=torch.float64)
+        torch.testing.assert_close(normal(one, like), normal(two, like.cuda()).cpu(), rtol=1e-12, atol=1e-12)
 
 
 def test_dropout_on_cuda_repeats_itself_and_leaves_the_generators_alone() -> None:

@@ -111,11 +111,11 @@ BASES: dict[str, list[Any]] = {
     "adam": [Adam(lr=0.02), Adam(lr=0.03, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1)],
     "adamw": [AdamW(lr=0.02, weight_decay=0.0), AdamW(lr=0.03, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1)],
 }
-SHARP = {
+SHARP: dict[str, list[Any]] = {
     f"sam over {name}": [SAM(base=base, rho=rho) for base, rho in zip(bases, (0.05, 0.2, 0.5), strict=False)]
     for name, bases in BASES.items()
 }
-OPTIMISERS: dict[str, list[Optimiser]] = {**BASES, **SHARP}
+OPTIMISERS: dict[str, list[Any]] = {**BASES, **SHARP}
 HEAVY = SAM(base=Adam(lr=0.02, eps=1e-3), rho=0.1)
 """A weight before BatchNorm may have a gradient of 0 but for rounding, which a small ε blows up."""
 PLAIN_SCHEDULES = [Constant(), Step(every=2, factor=0.3), Cosine(), Linear()]
