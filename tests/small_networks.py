@@ -223,6 +223,56 @@ def dropped_chain(task: Task) -> nn.Module:
     )
 
 
+class Written(nn.Module):
+    """A multilayer perceptron as it is written in tutorials."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(int(np.prod(task.input_shape)), 6), nn.Linear(6, 5)
+        self.drop, self.head = nn.Dropout(0.3), nn.Linear(5, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.relu(self.one(x.view(x.size(0), -1)))
+        return self.head(self.drop(torch.tanh(self.two(h))))
+
+
+class DroppedTwice(nn.Module):
+    """A chain in which one dropout layer is called twice, so that each call draws for itself."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(task.input_shape[0], 6), nn.Linear(6, 5)
+        self.drop, self.head = nn.Dropout(0.3), nn.Linear(5, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.two(self.drop(self.one(x).relu())).relu()))
+
+
+class Residual(nn.Module):
+    """Almost a chain, but for an input that is scaled and a block that is skipped."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(task.input_shape[0], 6), nn.Linear(6, 6)
+        self.head = nn.Linear(6, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.one(2 * x).relu()
+        return self.head(h + self.two(h).relu())
+
+
+class Hooked(nn.Module):
+    """A chain with a hook that changes what a layer puts out."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(task.input_shape[0], 6), nn.Linear(6, task.num_outputs)
+        self.body.register_forward_hook(lambda layer, inputs, outputs: outputs + outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).relu())
+
+
 class ChannelsDropped(nn.Module):
     """Dropout of whole channels, inside a block, and BatchNorm between."""
 
