@@ -261,13 +261,17 @@ class Residual(nn.Module):
         return self.head(h + self.two(h).relu())
 
 
+def doubled(layer: nn.Module, inputs: Any, outputs: Tensor) -> Tensor:
+    return 2 * outputs
+
+
 class Hooked(nn.Module):
     """A chain with a hook that changes what a layer puts out."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.body, self.head = nn.Linear(task.input_shape[0], 6), nn.Linear(6, task.num_outputs)
-        self.body.register_forward_hook(lambda layer, inputs, outputs: outputs + outputs)
+        self.body.register_forward_hook(doubled)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x).relu())
