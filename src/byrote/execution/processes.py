@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NamedTuple, final
 
@@ -92,17 +92,16 @@ class _Job(NamedTuple):
 
 
 @final
-@dataclass(kw_only=True, eq=False)
 class _Worker:
     """A process, and what it is at."""
 
-    process: LokyProcess
-    connection: Connection
-    ready: bool = False
-    job: _Job | None = None
-    packed: bytes = b""
-    """The shard of its job."""
-    records: list[Run | Fit] = field(default_factory=list)
+    def __init__(self, process: LokyProcess, *, connection: Connection) -> None:
+        self.process, self.connection = process, connection
+        self.ready = False
+        self.job: _Job | None = None
+        self.packed = b""
+        """The shard of its job."""
+        self.records: list[Run | Fit] = []
 
 
 @final
@@ -165,7 +164,7 @@ class Processes(AbstractCrew):
             process = LokyProcess(
                 target=work, args=(theirs, str(self._device), self._num_threads), daemon=True, env=threads
             )
-            worker = _Worker(process=process, connection=ours)
+            worker = _Worker(process, connection=ours)
             process.start()
             self._workers.append(worker)
             theirs.close()

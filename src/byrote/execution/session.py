@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 from byrote.execution.crew import AbstractCrew, Died, Done, Event, Raised
@@ -28,13 +28,14 @@ ATTEMPTS = 2
 
 
 @final
-@dataclass(kw_only=True)
 class Ledger:
     """What an executor remembers from one session to the next."""
 
-    num_trained: int = 0
-    failures: list[str] = field(default_factory=list)
-    given_up: set[RunSpec | FitSpec] = field(default_factory=set)
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.num_trained = 0
+        self.failures: list[str] = []
+        self.given_up: set[RunSpec | FitSpec] = set()
 
 
 @final

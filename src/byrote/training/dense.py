@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
@@ -49,33 +48,41 @@ def _activation(layer: nn.Module) -> Activation | None:
 
 
 @final
-@dataclass(kw_only=True)
 class _Affine:
-    """x·W + b of every run, and what its next backward pass needs."""
+    """x·W + b of every run."""
 
-    name: str
-    weight: Float[Tensor, "run fan_in fan_out"]
-    bias: Float[Tensor, "run 1 fan_out"] | None
-    inputs: Float[Tensor, "run batch fan_in"] | None = None
+    def __init__(
+        self,
+        name: str,
+        *,
+        weight: Float[Tensor, "run fan_in fan_out"],
+        bias: Float[Tensor, "run 1 fan_out"] | None,
+    ) -> None:
+        self.name, self.weight, self.bias = name, weight, bias
+        self.inputs: Float[Tensor, "run batch fan_in"] | None = None
+        """Of the last training pass."""
 
 
 @final
-@dataclass(kw_only=True)
 class _Elementwise:
-    """An activation, and what its next backward pass needs."""
+    """An activation."""
 
-    rule: Activation
-    inputs: Tensor | None = None
-    outputs: Tensor | None = None
+    def __init__(self, rule: Activation) -> None:
+        self.rule = rule
+        self.inputs: Tensor | None = None
+        """Of the last training pass."""
+        self.outputs: Tensor | None = None
+        """Of the last training pass."""
 
 
 @final
-@dataclass(kw_only=True)
 class _Dropout:
-    """A dropout layer, and the factors it drew."""
+    """A dropout layer."""
 
-    layer: OwnedDropout
-    factors: Tensor | None = None
+    def __init__(self, layer: OwnedDropout) -> None:
+        self.layer = layer
+        self.factors: Tensor | None = None
+        """Drawn in the last training pass."""
 
 
 _Step = _Affine | _Elementwise | _Dropout
@@ -106,11 +113,11 @@ class DenseNetworks(AbstractNetworks):
             if isinstance(layer, nn.Linear):
                 bias = None if layer.bias is None else stack(f"{name}.bias")[:, None].contiguous()
                 weight = stack(f"{name}.weight").mT.contiguous()
-                self._steps.append(_Affine(name=name, weight=weight, bias=bias))
+                self._steps.append(_Affine(name, weight=weight, bias=bias))
             elif isinstance(layer, OwnedDropout):
-                self._steps.append(_Dropout(layer=layer))
+                self._steps.append(_Dropout(layer))
             elif (rule := _activation(layer)) is not None:
-                self._steps.append(_Elementwise(rule=rule))
+                self._steps.append(_Elementwise(rule))
         self._affine = [step for step in self._steps if isinstance(step, _Affine)]
         self._weights = [part for step in self._affine for part in (step.weight, step.bias) if part is not None]
         self._scratch: dict[tuple[int, str], Tensor] = {}

@@ -46,7 +46,7 @@ def step_bytes(make_step: Callable[[int], Callable[[], object]], methods: Sequen
     """
     if len(methods) == 1:
         return max(LEAST, _peak(make_step, 1))
-    return max(LEAST, _peak(make_step, 3) - _peak(make_step, 1)) // 2
+    return max(LEAST, (_peak(make_step, 3) - _peak(make_step, 1)) // 2)
 
 
 def _peak(make_step: Callable[[int], Callable[[], object]], number: int) -> int:

@@ -5,7 +5,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never, final
 
 import torch
@@ -32,19 +31,20 @@ Gradient = Tensor | Product | None
 
 
 @final
-@dataclass(kw_only=True)
 class OptimiserState:
     """What an optimiser remembers; it begins at zero when the kind of optimiser changes."""
 
-    kind: type[SGD | Adam | AdamW] | None = None
-    steps: int = 0
-    """Taken with this kind."""
-    first: list[Float[Tensor, "run ..."]] = field(default_factory=list[Tensor])
-    """Momentum v of SGD, mean of the gradients of Adam; one per weight."""
-    second: list[Float[Tensor, "run ..."]] = field(default_factory=list[Tensor])
-    """Mean of the squared gradients of Adam; one per weight."""
-    momentum: PerRun = 0.0
-    """μ of the last step; a run for which it is 0 remembers nothing of it."""
+    def __init__(self) -> None:
+        """Before the first step."""
+        self.kind: type[SGD | Adam | AdamW] | None = None
+        self.steps = 0
+        """Taken with this kind."""
+        self.first: list[Float[Tensor, "run ..."]] = []
+        """Momentum v of SGD, mean of the gradients of Adam; one per weight."""
+        self.second: list[Float[Tensor, "run ..."]] = []
+        """Mean of the squared gradients of Adam; one per weight."""
+        self.momentum: PerRun = 0.0
+        """μ of the last step; a run for which it is 0 remembers nothing of it."""
 
     def begin(self, rules: Rules, weights: Sequence[Tensor]) -> None:
         """Make room for what these rules need; keep what was remembered by the same kind."""

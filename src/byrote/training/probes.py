@@ -202,8 +202,8 @@ class GradientGram(AbstractProbe):
 
     With `batch_size` 1 these are per-example gradients. The non-zero spectrum of their covariance, and what is made of
     it, follow from G (Jastrzębski et al. 2020, https://arxiv.org/abs/2002.09572). Gradients are of the mean loss of a
-    batch, as in training but without dropout; batch statistics are the batch's, and leave the running ones as they
-    are. All examples of a batch count, left out of the run or not.
+    batch, as in training but without dropout layers; batch statistics are the batch's, and leave the running ones as
+    they are. All examples of a batch count, left out of the run or not.
     """
 
     at: Moments = field(default_factory=LogSpaced)
