@@ -1,18 +1,14 @@
 """How runs are trained and how long that takes, from a few timed steps and from runs that are done."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, final
-
-import torch
 
 from byrote.data import Task
 from byrote.execution.desk import Desk
 from byrote.execution.shards import RunShard, Way
 from byrote.records import AllExamples, RunSpec, Sample, TrueInputs
-from byrote.training import Path, Remembered, batchmates, choose_path
+from byrote.training import Path, Remembered, batchmates, choose_path, threads
 
 TEST_COST = 0.4
 """Evaluating an example, against training on it."""
@@ -80,7 +76,7 @@ class Forecast:
         """Of one run among many on one worker, timed and rehearsed once per learner on the task as it is."""
         whole = _whole(spec)
         if whole not in self._speeds:
-            with _threads(self._num_threads):
+            with threads(self._num_threads):
                 self._speeds[whole] = self._rehearse(whole)
         return self._speeds[whole].duration(self._path(whole, MANY), visits=_visits(spec, self._desk.task))
 
@@ -91,7 +87,7 @@ class Forecast:
     def _path(self, spec: RunSpec, num_runs: int) -> Path:
         key = (_alike(spec), num_runs > 1)
         if key not in self._paths:
-            with _threads(self._num_threads):
+            with threads(self._num_threads):
                 self._paths[key] = choose_path(
                     self._desk.training_data(spec),
                     spec,
@@ -145,14 +141,3 @@ def _whole(spec: RunSpec) -> RunSpec:
 def _alike(spec: RunSpec) -> RunSpec:
     """What decides how fast a run is and how it may be trained: the inputs do not."""
     return replace(batchmates(spec), inputs=TrueInputs())
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        if number is not None:
-            torch.set_num_threads(number)
-        yield
-    finally:
-        torch.set_num_threads(before)
