@@ -71,7 +71,7 @@ def test_a_budget_is_planned_to_be_kept(byrote: Command) -> None:
     plan = planned(byrote, "audit", "animals.csv", "--budget", "60s", *TINY[2:])
     assert (plan.budget, plan.fits_budget) == (60, True)
     assert plan.fitting_seconds is not None
-    assert plan.training_seconds + plan.fitting_seconds + plan.finishing_seconds <= 60
+    assert plan.training_seconds + plan.fitting_seconds + plan.other_seconds <= 60
     more = planned(byrote, "audit", "animals.csv", "--budget", "1h", *TINY[2:])
     assert more.num_runs >= plan.num_runs
     refused(byrote("audit", "animals.csv", "--budget", "1s", "--dry-run"), "A budget of 1 s is too small")

@@ -12,9 +12,9 @@ import byrote
 from byrote import Examples, Task
 from byrote.measures import nearest
 from byrote.records import Finding, Run, RunSpec
-from byrote.studies import Results, StudyBudget
+from byrote.studies import Background, Results, StudyBudget
 from byrote.studies.alarm import ALARM_LEVEL, PROVING, draws_for_alarm, sound_alarm
-from byrote.studies.leaks import find_leaks, leak_finding, near_reach
+from byrote.studies.leaks import leak_finding, near_reach
 from byrote.studies.random_data import RandomData
 from cheap_runs import LEARNER, fake_run, summarise, task_of
 
@@ -147,12 +147,7 @@ def test_what_is_found_in_the_data_needs_no_runs_to_be_a_leak() -> None:
     task, runs = knowing_runs(study, budget, further=False)
     train = Examples(np.concatenate([task.test.x[:40], task.train.x[40:]]), task.train.y)
     copied = Task(train=train, test=Examples(task.test.x, task.test.y), classes=task.classes)
-    specs = study.plan(copied, LEARNER, budget).runs
-    there = {spec: replace(run, spec=spec) for spec, run in zip(specs, runs, strict=True)}
-    finding = leak_finding(
-        Results(task=copied, learner=LEARNER, runs=there, fits={}),
-        sound_alarm(copied, [runs[0].trace.test_outputs], seed=0),
-    )
+    finding = leak_finding(copied, Background(copied).leaks, sound_alarm(copied, [runs[0].trace.test_outputs], seed=0))
     assert finding.verdict == "does not hold"
     assert "40 of 150 test examples" in finding.statement
 
@@ -180,7 +175,7 @@ def test_copies_with_a_little_noise_are_counted(num_features: int) -> None:
         train=Examples(x[:1000], y[:1000]),
         test=Examples(np.concatenate([exact, near, x[1000:]]), np.concatenate([y[:60], y[1000:]])),
     )
-    leaks = find_leaks(Results(task=task, learner=LEARNER, runs={}, fits={}))
+    leaks = Background(task).leaks
     assert leaks.num_exact == 30
     assert 27 <= leaks.num_near <= 31
 

@@ -13,7 +13,7 @@ import torch
 from byrote.auditing.budget import check_amounts, seconds_of
 from byrote.auditing.folder import claim_folder
 from byrote.auditing.interim import Interim
-from byrote.auditing.limits import Limits, limits
+from byrote.auditing.limits import Limits, finishing_seconds, limits
 from byrote.auditing.planner import GENEROUS, USUAL, Amount
 from byrote.auditing.reading import follow_ups
 from byrote.auditing.result import Audit
@@ -27,8 +27,6 @@ from byrote.studies import AbstractStudy
 
 SOON_FITTED = 3000
 """Training examples up to which no baseline takes so long that it has to be given up when its time is over."""
-GUESS, GUESS_PER_EXAMPLE = 1.0, 1e-4
-"""Seconds that summarising and writing a report take: on any task, and for each training example."""
 
 OnInterim = Callable[[Audit], None]
 """Told what has been found so far."""
@@ -98,6 +96,8 @@ def audit(
     ) as setting:
         if folder is not None:
             claim_folder(folder, about={"task": task.name, "fingerprint": task.fingerprint})
+        on_progress(Progress("looking at the data", 0, 1))
+        setting.background.look(**setting.looks)
         on_progress(Progress("measuring the speed of this machine", 0, 1))
         bounds = None if runs is not None else limits(setting.planner, seconds=seconds_of(budget), began=started)
         work = _Work(
@@ -129,7 +129,7 @@ class _Work:
             setting.planner,
             trainer=setting.executor,
             costs=setting.costs,
-            follow_ups=partial(follow_ups, setting.planner, store=setting.store),
+            follow_ups=partial(follow_ups, setting.planner, store=setting.store, background=setting.background),
             extras=setting.extras,
             runs=runs,
             most=most,
@@ -144,7 +144,7 @@ class _Work:
                 summary = self.summary()
                 on_interim(Audit(replace(summary.record, complete=False), summary.examples))
 
-        guess = GUESS + GUESS_PER_EXAMPLE * len(self._setting.planner.task.train)
+        guess = finishing_seconds(self._setting.planner.task)
         self._fit(None if bounds is None else bounds.fitting)
         self._rounds.train(
             None if bounds is None else bounds.training,

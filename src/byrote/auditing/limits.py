@@ -6,13 +6,15 @@ from typing import NamedTuple, final
 
 from byrote.auditing.planner import Planner
 from byrote.core import BudgetError
+from byrote.data import Task
 from byrote.execution import Deadline
 
 FIT_SHARE = 0.45
 """Of a budget that baselines may take."""
-FINISHING = 4.0
-"""Seconds kept for summaries and the report, at least."""
+FINISHING, FINISHING_PER_EXAMPLE = 2.0, 1e-4
+"""Seconds kept for summaries and the report, at least: on any task, and for each training example."""
 FINISHING_SHARE = 0.05
+"""Of a budget, if that is more."""
 
 
 @final
@@ -27,6 +29,11 @@ class Limits(NamedTuple):
     training: Deadline
 
 
+def finishing_seconds(task: Task) -> float:
+    """What summaries and a report of a task take, roughly."""
+    return FINISHING + FINISHING_PER_EXAMPLE * len(task.train)
+
+
 def limits(planner: Planner, *, seconds: float, began: float) -> Limits:
     """Take a budget apart.
 
@@ -38,7 +45,7 @@ def limits(planner: Planner, *, seconds: float, began: float) -> Limits:
     Raises:
         BudgetError: the smallest audit takes longer; the message says how long.
     """
-    finishing = max(FINISHING, FINISHING_SHARE * seconds)
+    finishing = max(finishing_seconds(planner.task), FINISHING_SHARE * seconds)
     needed = planner.least()
     least = math.ceil(time.monotonic() - began + needed + finishing)
     if least > seconds:

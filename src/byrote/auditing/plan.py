@@ -73,8 +73,8 @@ class AuditPlan:
     """Predicted, of the others."""
     fitting_seconds: float | None
     """The most that missing baselines may take; None when nothing limits them: how long they take is not predicted."""
-    finishing_seconds: float
-    """Kept for summaries and the report; 0 without a budget."""
+    other_seconds: float
+    """For looking at the data, summaries and the report; 0 without a budget."""
     fits_budget: bool | None
     """Whether it is all done within the budget; None without one."""
 
@@ -137,26 +137,27 @@ def plan(
     ) as setting:
         on_progress(Progress("measuring the speed of this machine", 0, 1))
         if runs is not None:
-            return _told(setting, setting.planner.fixed(runs), bounds=None)
+            return _told(setting, setting.planner.fixed(runs), bounds=None, looking=0.0)
         bounds = limits(setting.planner, seconds=seconds_of(budget), began=started)
         most = USUAL if budget is None else GENEROUS
-        fitting = _fitting_seconds(setting, bounds)
-        budgets = setting.planner.within(PLANNED * (bounds.training.left - fitting), most)
-        return _told(setting, budgets, bounds=bounds)
+        looking = setting.background.forecast(**setting.looks)
+        fitting = _fitting_seconds(setting, bounds, looking=looking)
+        budgets = setting.planner.within(PLANNED * (bounds.training.left - looking - fitting), most)
+        return _told(setting, budgets, bounds=bounds, looking=looking)
 
 
-def _fitting_seconds(setting: Setting, bounds: Limits) -> float:
-    """The most that missing baselines may take."""
-    return max(0.0, bounds.fitting.left) if setting.executor.missing(setting.planner.fits()) else 0.0
+def _fitting_seconds(setting: Setting, bounds: Limits, *, looking: float) -> float:
+    """The most that missing baselines may take, after the data have been looked at."""
+    return max(0.0, bounds.fitting.left - looking) if setting.executor.missing(setting.planner.fits()) else 0.0
 
 
-def _told(setting: Setting, budgets: Mapping[str, StudyBudget], *, bounds: Limits | None) -> AuditPlan:
+def _told(setting: Setting, budgets: Mapping[str, StudyBudget], *, bounds: Limits | None, looking: float) -> AuditPlan:
     planner, store = setting.planner, setting.store
     plans = {study.name: plan for study, plan in zip(planner.studies, planner.plans(budgets), strict=True)}
     runs = planner.runs(budgets)
     training = setting.costs(runs)
-    fitting = None if bounds is None else _fitting_seconds(setting, bounds)
-    finishing = 0.0 if bounds is None else bounds.finishing
+    fitting = None if bounds is None else _fitting_seconds(setting, bounds, looking=looking)
+    other = 0.0 if bounds is None else looking + bounds.finishing
     return AuditPlan(
         task=planner.task.name,
         learner=planner.learner,
@@ -168,8 +169,8 @@ def _told(setting: Setting, budgets: Mapping[str, StudyBudget], *, bounds: Limit
         num_stored=sum(store.has(spec, extras=setting.extras) for spec in runs),
         training_seconds=training,
         fitting_seconds=fitting,
-        finishing_seconds=finishing,
-        fits_budget=None if bounds is None else training <= bounds.training.left - (fitting or 0.0),
+        other_seconds=other,
+        fits_budget=None if bounds is None else training + (fitting or 0.0) + looking <= bounds.training.left,
     )
 
 

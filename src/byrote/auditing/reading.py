@@ -8,7 +8,7 @@ from typing_extensions import override
 from byrote.auditing.planner import Planner
 from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
 from byrote.store import AbstractStore
-from byrote.studies import Results, StudyBudget
+from byrote.studies import Background, Results, StudyBudget
 
 BARE = Extras()
 """Studies look at neither probes nor weights unless they say so."""
@@ -54,23 +54,36 @@ class StoredRuns(Mapping[RunSpec, Run]):
         return sum(run is not None for run in self._read.values())
 
 
-def follow_ups(planner: Planner, budgets: Mapping[str, StudyBudget], *, store: AbstractStore) -> list[RunSpec]:
+def follow_ups(
+    planner: Planner, budgets: Mapping[str, StudyBudget], *, store: AbstractStore, background: Background
+) -> list[RunSpec]:
     """Runs beyond the plans that studies want, given what is there by now."""
-    results = Results(task=planner.task, learner=planner.learner, runs=StoredRuns(store), fits={})
+    runs = StoredRuns(store)
+    results = Results(task=planner.task, learner=planner.learner, runs=runs, fits={}, known=background)
     wanted = [study.follow_up(results, budgets[study.name]) for study in planner.studies]
     return list(dict.fromkeys(spec for specs in wanted for spec in specs))
 
 
-def read(planner: Planner, budgets: Mapping[str, StudyBudget], *, store: AbstractStore, extras: Extras) -> Kept:
+def read(
+    planner: Planner,
+    budgets: Mapping[str, StudyBudget],
+    *,
+    store: AbstractStore,
+    background: Background,
+    extras: Extras,
+) -> Kept:
     """Read what the plans, and what is wanted beyond them, left in a store.
 
     Args:
         planner: whose studies ask.
         budgets: how much each may ask for.
         store: where runs and fits are.
+        background: what is known of the task.
         extras: what runs have to have been kept with for the audit to be complete.
     """
-    asked = tuple(dict.fromkeys([*planner.runs(budgets), *follow_ups(planner, budgets, store=store)]))
+    asked = tuple(
+        dict.fromkeys([*planner.runs(budgets), *follow_ups(planner, budgets, store=store, background=background)])
+    )
     fits_asked = tuple(planner.fits())
     runs = [store.read_run(spec, extras=BARE) for spec in asked if spec in store]
     fits = [store.read_fit(spec) for spec in fits_asked if spec in store]
@@ -80,6 +93,7 @@ def read(planner: Planner, budgets: Mapping[str, StudyBudget], *, store: Abstrac
         runs={run.spec: run for run in runs if run.status == "completed"},
         fits={fit.spec: fit for fit in fits},
         diverged=tuple(run for run in runs if run.status == "diverged"),
+        known=background,
     )
     whole = all(store.has(spec, extras=extras) for spec in asked) and len(fits) == len(fits_asked)
     return Kept(results, runs, fits, asked, fits_asked, whole)

@@ -17,7 +17,7 @@ from byrote.data import Task
 from byrote.execution import AbstractExecutor, LocalExecutor, ProcessExecutor
 from byrote.records import Extras, Learner
 from byrote.store import AbstractStore, FolderStore, MemoryStore
-from byrote.studies import STUDIES, AbstractStudy
+from byrote.studies import STUDIES, AbstractStudy, Background
 from byrote.training import Remembered
 
 Workers = int | Literal["auto"]
@@ -32,9 +32,19 @@ class Setting:
     planner: Planner
     executor: AbstractExecutor
     store: AbstractStore
+    background: Background
     costs: Costs
     extras: Extras
     """What every run has to be kept with."""
+
+    @property
+    def looks(self) -> dict[str, bool]:
+        """What of the background its studies ask for, as `Background.look` takes it."""
+        studies = self.planner.studies
+        return {
+            "neighbours": any(study.uses_neighbours for study in studies),
+            "leaks": any(study.uses_leaks for study in studies),
+        }
 
 
 @contextmanager
@@ -62,7 +72,14 @@ def set_up(
     with make_executor(task, store=store, device=place, workers=num_workers(workers)) as executor:
         costs = Costs(missing=partial(executor.missing, extras=extras), predicted=executor.predicted_seconds)
         planner = Planner(task=task, learner=learner or default_learner(task), studies=chosen, seed=seed, cost=costs)
-        yield Setting(planner=planner, executor=executor, store=store, costs=costs, extras=extras)
+        yield Setting(
+            planner=planner,
+            executor=executor,
+            store=store,
+            background=Background(task),
+            costs=costs,
+            extras=extras,
+        )
 
 
 def make_executor(task: Task, *, store: AbstractStore, device: torch.device, workers: int) -> AbstractExecutor:

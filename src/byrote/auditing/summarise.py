@@ -37,7 +37,7 @@ class Story(NamedTuple):
 def summarise(setting: Setting, budgets: Mapping[str, StudyBudget], *, story: Story) -> Summary:
     """Let every study answer from what is there."""
     planner, executor = setting.planner, setting.executor
-    kept = read(planner, budgets, store=setting.store, extras=setting.extras)
+    kept = read(planner, budgets, store=setting.store, background=setting.background, extras=setting.extras)
     outcomes = [study.summarise(kept.results, budgets[study.name]) for study in planner.studies]
     sections = tuple(outcome.section for outcome in outcomes)
     record = Record(

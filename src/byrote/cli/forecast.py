@@ -71,10 +71,10 @@ def _total(plan: AuditPlan) -> str:
     baselines = f" {fits:,} baselines would be fitted, in {duration(most)} at most." if fits else ""
     if fits and not most:
         baselines = f" There is no time for the {fits:,} baselines."
-    total = plan.training_seconds + most + plan.finishing_seconds
+    total = plan.training_seconds + most + plan.other_seconds
     fitting = "which fits" if plan.fits_budget else "which does not fit"
     return (
-        f"{networks}{by_whom}.{baselines} With {duration(plan.finishing_seconds)} for the report that is "
-        f"{duration(total)} at most, {fitting} into the budget of {duration(plan.budget)}. Nothing was trained or "
-        f"written."
+        f"{networks}{by_whom}.{baselines} With {duration(plan.other_seconds)} for looking at the data and for the "
+        f"report that is {duration(total)} at most, {fitting} into the budget of {duration(plan.budget)}. Nothing was "
+        f"trained or written."
     )

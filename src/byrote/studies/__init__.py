@@ -1,5 +1,6 @@
 """One file per question."""
 
+from byrote.studies.background import Background
 from byrote.studies.lookup import Lookup
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
@@ -10,6 +11,7 @@ __all__ = [
     "MOST_SAMPLE_EPOCHS",
     "STUDIES",
     "AbstractStudy",
+    "Background",
     "Lookup",
     "Memorisation",
     "Outcome",

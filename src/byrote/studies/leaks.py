@@ -22,7 +22,6 @@ from byrote.records import Finding, Verdict
 from byrote.studies.alarm import ALARM_LEVEL, PROVING, Alarm
 from byrote.studies.claims import claim
 from byrote.studies.papers import KAPOOR, RUCKER
-from byrote.studies.study import Results
 from byrote.studies.wording import counted, listed, p_text, percent
 
 LARGEST_HARMLESS_SHARE = 0.01
@@ -70,12 +69,16 @@ class Evidence(NamedTuple):
     """What leaves it open."""
 
 
-def find_leaks(results: Results) -> Leaks:
-    """Look for duplicates across the split, columns that are the target, and groups that were split."""
-    task = results.task
+def find_leaks(task: Task, *, distance: Float[np.ndarray, "test_example"]) -> Leaks:
+    """Look for duplicates across the split, columns that are the target, and groups that were split.
+
+    Args:
+        task: where to look.
+        distance: of each test example to its nearest training example.
+    """
     train = task.normalise(task.train.x).reshape(len(task.train), -1)
     exact = exact_duplicates(task.train.x, task.test.x) >= 0
-    near = results.nearest.distance[:, 0] < near_reach(train)
+    near = distance < near_reach(train)
     coincidences = coincidence_rate(task.train.x)
     as_common = repeated(task.train.x).mean() >= exact.mean() / 2
     return Leaks(
@@ -118,11 +121,10 @@ def near_reach(train: Float[np.ndarray, "example feature"]) -> float:
     return float(median * min(NEAR, (-math.log2(1 - RARE)) ** (1 / dimension)))
 
 
-def leak_finding(results: Results, alarm: Alarm | None) -> Finding:
+def leak_finding(task: Task, leaks: Leaks, alarm: Alarm | None) -> Finding:
     """State what leaks, or that nothing does: duplicates, groups, copies of the target, and the alarm of the runs on
     random labels.
     """
-    task, leaks = results.task, find_leaks(results)
     num_twins = 0 if leaks.coarse else leaks.num_exact + leaks.num_near
     evidence = _evidence(task, leaks, alarm, num_twins=num_twins)
     verdict: Verdict = "does not hold" if evidence.proofs else "inconclusive" if evidence.doubts else "holds"

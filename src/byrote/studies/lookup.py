@@ -125,6 +125,7 @@ class Lookup(AbstractStudy):
     name: ClassVar[str] = "lookup"
     uses_runs: ClassVar[bool] = True
     uses_subsets: ClassVar[bool] = True
+    uses_neighbours: ClassVar[bool] = True
     question: ClassVar[str] = "A lookup table, or learning?"
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
@@ -505,7 +506,7 @@ def _share_row(task: Task, name: str, parts: Decomposition) -> ShareRow:
 
 
 def _by_distance(results: Results, networks: list[Run], baselines: dict[str, Fit]) -> list[Figure]:
-    task, distance = results.task, results.nearest.distance[:, 0]
+    task, distance = results.task, results.background.nearest.distance[:, 0]
     histogram = _novelty(distance)
     edges = np.unique(np.quantile(distance, np.linspace(0, 1, NUM_DISTANCE_BINS + 1)))
     place = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, max(0, len(edges) - 2))

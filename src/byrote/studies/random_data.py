@@ -131,6 +131,7 @@ class RandomData(AbstractStudy):
 
     name: ClassVar[str] = "random-data"
     uses_runs: ClassVar[bool] = True
+    uses_leaks: ClassVar[bool] = True
     largest_task: ClassVar[int | None] = 20_000
     question: ClassVar[str] = "What if it is trained on random data?"
 
@@ -179,7 +180,7 @@ class RandomData(AbstractStudy):
             _faster(part, measured),
             _starts_faster(measured),
             _error_rises(part, {c: runs[c.name] for c in self.conditions if c.inputs == TrueInputs()}),
-            leak_finding(results, alarm),
+            leak_finding(results.task, results.background.leaks, alarm),
         )
         section = Section(
             study=self.name,

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 
 from byrote.core import derive
 from byrote.data import Task, inclusion, sample_positions
-from byrote.measures import Nearest, nearest
 from byrote.records import (
     BalancedSubset,
     Fit,
@@ -29,6 +28,7 @@ from byrote.records import (
     Switch,
     WarmUp,
 )
+from byrote.studies.background import Background
 
 SUBSET_FRACTION = 0.7
 """m/n of Feldman & Zhang 2020."""
@@ -77,12 +77,13 @@ class Results:
     """Completed ones."""
     fits: Mapping[FitSpec, Fit]
     diverged: tuple[Run, ...] = ()
+    known: Background | None = None
+    """What somebody has found out about the task already."""
 
     @cached_property
-    def nearest(self) -> Nearest:
-        """For every test example, its nearest training example in the network's input space."""
-        train, test = (self.task.normalise(x).reshape(len(x), -1) for x in (self.task.train.x, self.task.test.x))
-        return nearest(train, test)
+    def background(self) -> Background:
+        """What the task says by itself."""
+        return self.known or Background(self.task)
 
     def completed(self, specs: tuple[RunSpec, ...]) -> list[Run]:
         """The completed ones of these, in order. A run that gives no finite number on a test example has diverged."""
@@ -113,6 +114,10 @@ class AbstractStudy(ABC):
     """Whether `StudyBudget.runs` matters to it."""
     uses_subsets: ClassVar[bool] = False
     """Whether `StudyBudget.subsets` matters to it."""
+    uses_neighbours: ClassVar[bool] = False
+    """Whether `Background.nearest` matters to it."""
+    uses_leaks: ClassVar[bool] = False
+    """Whether `Background.leaks` matters to it."""
     largest_task: ClassVar[int | None] = None
     """On more training examples than this, it looks at a sample unless told how many runs to train."""
 
