@@ -7,9 +7,10 @@ import importlib
 import os
 from typing import Any
 
-# Read when torch loads OpenMP. Threads that spin while they wait make small networks eighty times slower as soon as
-# another process wants a core; threads that sleep do not.
+# Read when torch loads OpenMP, and numpy its OpenBLAS. Threads that spin while they wait make small networks eighty
+# times slower, and kernel machines thirty times, as soon as another process wants a core; threads that sleep do not.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 _HOMES = {
     "Audit": "byrote.auditing",

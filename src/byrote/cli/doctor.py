@@ -57,6 +57,7 @@ def _facts() -> dict[str, Any]:
         "processors that byrote may use": num_workers("auto"),
         "threads within an operation": made.num_threads,
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", ""),
+        "OPENBLAS_THREAD_TIMEOUT": os.environ.get("OPENBLAS_THREAD_TIMEOUT", ""),
         "TF32 in matrix products": bool(torch.backends.cuda.matmul.allow_tf32),
         "TF32 in convolutions": bool(torch.backends.cudnn.allow_tf32),
         "matrix products on one core, GFLOP/s": round(matrix_product_peak(), 1),
