@@ -134,11 +134,12 @@ def test_workers_have_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {path.num_threads for path in tried if path.num_threads is not None} == {1}
 
 
-def test_bfloat16_is_not_written_out_as_products() -> None:
+def test_bfloat16_is_trained_one_at_a_time() -> None:
     one = spec(CLASSES, mlp(width=7), dtype="float32", autocast=True)
     path = choose_path(data_of(CLASSES, one), one, num_runs=8)
-    assert path.method != "dense"
-    with pytest.raises(ValueError, match="have no bfloat16"):
+    assert (path.method, path.num_stacked) == ("single", 1)
+    assert "bfloat16" in path.reason
+    with pytest.raises(ValueError, match="one at a time"):
         train([one], data_of(CLASSES, one), path=Path("dense", 1))
 
 

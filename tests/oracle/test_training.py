@@ -33,7 +33,7 @@ from byrote.records import (
     Switch,
     WarmUp,
 )
-from byrote.training import Method, Path, batches, steps_per_epoch, train
+from byrote.training import Method, Path, batches, train
 from byrote.training.draws import run_keys
 from byrote.training.learn import Lesson, learn
 from byrote.training.nature import networks_of
@@ -284,7 +284,7 @@ def test_a_shared_batch_holds_the_recipes_batch_of_examples_trained_on(
     subset = AllExamples() if fraction is None else BalancedSubset(fraction=fraction, draw=0, index=0)
     one = spec(classes(), linear(), batch_size=32, subset=subset)
     assert batch_size(one, num_examples=1437) == shared
-    assert steps_per_epoch(one, num_examples=1437) == steps
+    assert len(batches(one, num_examples=1437)[0]) == steps
 
 
 def test_steps_are_counted_on_the_curve() -> None:

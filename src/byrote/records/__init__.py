@@ -23,6 +23,7 @@ from byrote.records.figures import (
     TextContent,
 )
 from byrote.records.findings import Finding, Verdict, above, within
+from byrote.records.identity import identity, place
 from byrote.records.learner import Learner, ModelSpec, custom
 from byrote.records.provenance import Provenance, provenance
 from byrote.records.recipe import (
@@ -148,7 +149,9 @@ __all__ = [
     "decode",
     "dumps",
     "encode",
+    "identity",
     "loads",
+    "place",
     "provenance",
     "with_learning_rate",
     "within",

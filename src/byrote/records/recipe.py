@@ -1,6 +1,7 @@
 """How a network is trained: optimiser, schedule, batch size, regularisers, epochs."""
 
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Literal, final
 
 from byrote.records.codec import LATER
@@ -176,7 +177,8 @@ class Regularisers:
     """What keeps a network from fitting its training examples too well, besides weight decay."""
 
     dropout: float | None = None
-    """Rate of every dropout layer of the model, in [0, 1); None leaves each as its author set it."""
+    """Rate of every `torch.nn.Dropout` and `Dropout1d` to `3d` of the model, in [0, 1); None leaves each as its author
+    set it. What attention or recurrent layers drop inside stays theirs."""
     label_smoothing: float = 0.0
     """ε in [0, 1): the loss learnt from is (1 − ε)·CE(y) + ε·mean over classes of CE; what is recorded is CE(y)."""
     input_noise: float = 0.0
@@ -196,8 +198,8 @@ class Regularisers:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """Everything about a recipe that is another from a step on. Moments are kept when the optimiser's kind stays the
-    same and begin at zero when it does not; schedules go by the progress of the whole training.
+    """Everything about a recipe that is another from a step on. Moments are kept when the optimiser's kind (of SAM, its
+    base's) stays the same and begin at zero when it does not; schedules go by the progress of the whole training.
     """
 
     step: int
@@ -246,8 +248,8 @@ class Recipe:
 
 
 def _check_batch_size(batch_size: BatchSize) -> None:
-    if batch_size != "all":
-        _require("batch_size", batch_size, 'at least 1, or "all"', batch_size >= 1)
+    if batch_size != "all" and not (isinstance(batch_size, Integral) and batch_size >= 1):
+        raise ValueError(f'Expected batch_size to be a whole number of at least 1, or "all", got {batch_size!r}.')
 
 
 def _require(name: str, value: float, expected: str, ok: bool) -> None:

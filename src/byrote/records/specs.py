@@ -131,7 +131,7 @@ class Sample:
 class RunSpec:
     """One training, complete. Frozen and hashable; the hash of its canonical JSON is the run's key.
 
-    Runs that differ only in seed, order, labels and subset index are trained together.
+    Runs that differ only in seed, order, labels, subset index and the numbers of their recipes are trained together.
     """
 
     task: str

@@ -1,11 +1,11 @@
 """The population engine: many runs trained at once, the same numbers however they are cut."""
 
 from byrote.training.nature import Method, Nature, inspect_model
-from byrote.training.paths import Path, choose_path
+from byrote.training.paths import Path, choose_path, threads
 from byrote.training.population import DTYPES, TrainingData, training_data
 from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Features, Given, GradientGram, LogSpaced, Moment
 from byrote.training.remembered import Remembered, RememberedPath
-from byrote.training.rules import batches, batchmates, steps_per_epoch
+from byrote.training.rules import batches, batchmates
 from byrote.training.train import train
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "batchmates",
     "choose_path",
     "inspect_model",
-    "steps_per_epoch",
+    "threads",
     "train",
     "training_data",
 ]

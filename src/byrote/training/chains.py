@@ -9,7 +9,7 @@ from torch import nn
 from torch.fx import GraphModule, Node, Tracer
 from typing_extensions import override
 
-from byrote.training.layers import OwnedDropout, own_layers
+from byrote.training.layers import OwnedDropout, has_hooks, own_layers
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU)
 """Layers that can be written out."""
@@ -56,7 +56,9 @@ def chain_of(module: nn.Module) -> tuple[Link, ...]:
         module: one of one's own: its dropout layers become the engine's.
     """
     own_layers(module)
-    if any(_has_hooks(layer) for layer in module.modules()):
+    if any(has_hooks(layer) for layer in module.modules()):
+        return ()
+    if set(module.state_dict()) != {name for name, _ in module.named_parameters()}:
         return ()
     try:
         graph = GraphModule(module, _Tracer().trace(module)).graph
@@ -70,10 +72,6 @@ def chain_of(module: nn.Module) -> tuple[Link, ...]:
     trained = all(part.requires_grad for part in everything)
     plain = not any(nn.utils.parametrize.is_parametrized(layer) for layer in affine)
     return tuple(links) if affine and own and trained and plain else ()
-
-
-def _has_hooks(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _links(nodes: Sequence[Node], module: nn.Module) -> list[Link]:

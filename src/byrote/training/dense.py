@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from byrote.training.chains import chain_of
-from byrote.training.draws import kept, narrow
-from byrote.training.layers import CALLS, OwnedDropout, own_layers
+from byrote.training.draws import narrow
+from byrote.training.layers import CALLS, OwnedDropout, factors, own_layers
 from byrote.training.networks import AbstractNetworks, Pass
 from byrote.training.optimise import Gradient, Product
 
@@ -79,8 +79,9 @@ class _Elementwise:
 class _Dropout:
     """A dropout layer."""
 
-    def __init__(self, layer: OwnedDropout) -> None:
-        self.layer = layer
+    def __init__(self, layer: OwnedDropout, *, place: int, call: int) -> None:
+        self.layer, self.place, self.call = layer, place, call
+        """Which of the network's dropout layers it is, and how often that was called before."""
         self.factors: Tensor | None = None
         """Drawn in the last training pass."""
 
@@ -115,7 +116,9 @@ class DenseNetworks(AbstractNetworks):
                 weight = stack(f"{name}.weight").mT.contiguous()
                 self._steps.append(_Affine(name, weight=weight, bias=bias))
             elif isinstance(layer, OwnedDropout):
-                self._steps.append(_Dropout(layer))
+                place = list(self._layers.dropouts.values()).index(layer)
+                before = [step for step in self._steps if isinstance(step, _Dropout) and step.layer is layer]
+                self._steps.append(_Dropout(layer, place=place, call=len(before)))
             elif (rule := _activation(layer)) is not None:
                 self._steps.append(_Elementwise(rule))
         self._affine = [step for step in self._steps if isinstance(step, _Affine)]
@@ -147,7 +150,6 @@ class DenseNetworks(AbstractNetworks):
     def forward(self, x: Float[Tensor, "run batch ..."], about: Pass) -> Float[Tensor, "run batch output"]:
         h = _flat(x)
         rates = self._layers.rates(about.dropout)
-        dropped = iter(zip(rates.layers, rates.drop, strict=True))
         for index, step in enumerate(self._steps):
             if isinstance(step, _Affine):
                 step.inputs = h
@@ -156,8 +158,8 @@ class DenseNetworks(AbstractNetworks):
                 step.inputs, h = h, step.rule.forward(h)
                 step.outputs = h
             else:
-                rate, drops = next(dropped)
-                step.factors = _factors(step.layer, rate, like=h, about=about) if drops else None
+                drops, rate = rates.drop[step.place], rates.layers[step.place]
+                step.factors = _factors(step, rate, like=h, about=about) if drops else None
                 h = h if step.factors is None else h * step.factors
         return h
 
@@ -215,9 +217,8 @@ def _affine(step: _Affine, x: Tensor, room: Tensor | None) -> Float[Tensor, "run
 
 
 def _factors(
-    layer: OwnedDropout, rate: Float[Tensor, "run"], *, like: Float[Tensor, "run batch feature"], about: Pass
+    step: _Dropout, rate: Float[Tensor, "run"], *, like: Float[Tensor, "run batch feature"], about: Pass
 ) -> Float[Tensor, "run batch feature"]:
     """0, or 1/(1 − p), as `OwnedDropout` draws them."""
-    keys = narrow(about.keys, CALLS * layer.index)
-    drawn = torch.stack([kept(key, like.shape[1:], p) for key, p in zip(keys, rate, strict=True)])
-    return drawn.to(like.dtype) / (1 - rate).to(like.dtype)[:, None, None]
+    keys = narrow(about.keys, CALLS * step.layer.index + step.call)
+    return torch.stack([factors(key, like.shape[1:], p, like.dtype) for key, p in zip(keys, rate, strict=True)])

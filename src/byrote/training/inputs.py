@@ -45,11 +45,6 @@ class PackedInputs:
         """[example, *task.input_shape]."""
         return self.values.shape
 
-    @property
-    def num_bytes(self) -> int:
-        """What they take on the device."""
-        return self.values.numel() * self.values.element_size()
-
     def take(self, positions: Int[Tensor, "*batch"]) -> Float[Tensor, "..."]:
         """The inputs at these positions, normalised: [*batch, *task.input_shape]."""
         taken = self.values.index_select(0, positions.reshape(-1))

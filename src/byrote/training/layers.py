@@ -4,6 +4,7 @@ They take the place of torch's own inside a network and compute the same, but dr
 and step, and batch statistics are those of the examples that a run is trained on.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -15,6 +16,8 @@ from byrote.training.draws import kept, narrow
 
 CALLS = 1024
 """More often than this a layer is not called in one pass."""
+ALMOST = 1 - 2**-20
+"""A rate that the draws can tell from 1."""
 
 
 @final
@@ -27,10 +30,10 @@ class OwnedDropout(nn.Module):
     key: Int[Tensor, "2"]
     rate: Float[Tensor, ""]
 
-    def __init__(self, layer: nn.Module, *, index: int, p: float, channelwise: bool) -> None:
-        """Take the place of a layer, the index-th of its network."""
+    def __init__(self, layer: nn.Module, *, index: int, p: float, dimensions: int | None) -> None:
+        """Take the place of a layer, the index-th of its network; `dimensions` of a map that is dropped whole."""
         super().__init__()
-        self.index, self.p, self.channelwise = index, p, channelwise
+        self.index, self.p, self.dimensions = index, p, dimensions
         self.training = layer.training
         self.calls = 0
         """In this pass; a layer may be called more than once."""
@@ -42,10 +45,26 @@ class OwnedDropout(nn.Module):
         """Drop, while training."""
         if not self.training:
             return x
+        if self.calls == CALLS:
+            raise RuntimeError(f"A dropout layer was called more than {CALLS} times in one pass.")
         key = narrow(self.key, CALLS * self.index + self.calls)
         self.calls += 1
-        shape = (*x.shape[:2], *[1] * (x.ndim - 2)) if self.channelwise else x.shape
-        return x * (kept(key, shape, self.rate).to(x.dtype) / (1 - self.rate).to(x.dtype))
+        return x * factors(key, self._drawn(x.shape), self.rate, x.dtype)
+
+    def _drawn(self, shape: Sequence[int]) -> Sequence[int]:
+        """What is drawn for: every number, or every channel; the first axis alone where torch sees a single example."""
+        if self.dimensions is None:
+            return shape
+        own = 2 if len(shape) == self.dimensions + 2 or (self.dimensions, len(shape)) == (2, 3) else 1
+        return (*shape[:own], *[1] * (len(shape) - own))
+
+
+def factors(
+    key: Int[Tensor, "2"], shape: Sequence[int], rate: Float[Tensor, ""], dtype: torch.dtype
+) -> Float[Tensor, "..."]:
+    """1/(1 − p) with probability 1 − p, and 0; at p = 1 nothing but 0."""
+    size = torch.where(rate < 1, 1 / (1 - rate), 0)
+    return kept(key, shape, rate.clamp(max=ALMOST)).to(dtype) * size.to(dtype)
 
 
 @final
@@ -92,6 +111,8 @@ class OwnedBatchNorm(nn.Module):
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
             )
+        given = x.dtype
+        x = x.float() if given in (torch.bfloat16, torch.float16) else x
         axes = [0, *range(2, x.ndim)]
         as_channels = (1, -1, *[1] * (x.ndim - 2))
         mean, var = self.running_mean, self.running_var
@@ -106,9 +127,9 @@ class OwnedBatchNorm(nn.Module):
             enough = number > 1
             mean, var = torch.where(enough, seen, mean), torch.where(enough, spread, var)
         normed = (x - mean.view(as_channels)) * (var + self.eps).rsqrt().view(as_channels)
-        if self.weight is None or self.bias is None:
-            return normed
-        return normed * self.weight.view(as_channels) + self.bias.view(as_channels)
+        if self.weight is not None and self.bias is not None:
+            normed = normed * self.weight.view(as_channels) + self.bias.view(as_channels)
+        return normed.to(given)
 
     def _remember(self, mean: Tensor, var: Tensor, number: Int[Tensor, ""]) -> None:
         enough = (number > 1).to(mean.dtype)
@@ -120,8 +141,8 @@ class OwnedBatchNorm(nn.Module):
         self.running_var.add_(rate * (unbiased - self.running_var))
 
 
-DROPOUTS = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropout3d: True}
-"""Whether they drop whole channels."""
+DROPOUTS = {nn.Dropout: None, nn.Dropout1d: 1, nn.Dropout2d: 2, nn.Dropout3d: 3}
+"""Dimensions of the maps that they drop whole; None for single numbers."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -182,15 +203,16 @@ class OwnedLayers:
 def own_layers(module: nn.Module) -> OwnedLayers:
     """Put the engine's layers in the place of torch's dropout and batch normalisation, in a network of one's own.
 
-    Also let ReLU follow max-pooling in a `Sequential` where it precedes it: max and ReLU commute, in outputs and
-    gradients, and after pooling there is less to do.
+    Also let ReLU follow max-pooling where it precedes it in a network that is a `Sequential`, of which nobody else
+    takes a part: max and ReLU commute, in outputs and gradients, and after pooling there is less to do.
     """
     made: dict[nn.Module, nn.Module] = {}
     owned = OwnedLayers()
+    _pool_first(module)
     for prefix, parent in list(module.named_modules()):
-        if type(parent) is nn.Sequential:
-            _pool_first(parent)
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):
+            if child is None:
+                continue
             full = f"{prefix}.{name}" if prefix else name
             replacement = made.get(child) or _owned(child, index=len(made))
             if replacement is None:
@@ -206,20 +228,38 @@ def own_layers(module: nn.Module) -> OwnedLayers:
 
 
 def _owned(layer: nn.Module, *, index: int) -> nn.Module | None:
-    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+    if has_hooks(layer):
         return None
     if type(layer) in DROPOUTS:
-        return OwnedDropout(layer, index=index, p=float(layer.p), channelwise=DROPOUTS[type(layer)])  # pyright: ignore
+        return OwnedDropout(layer, index=index, p=float(layer.p), dimensions=DROPOUTS[type(layer)])  # pyright: ignore
     if type(layer) in BATCH_NORMS and layer.track_running_stats:
         return OwnedBatchNorm(layer)  # pyright: ignore
     return None
 
 
-def _pool_first(sequence: nn.Sequential) -> None:
-    for index in range(len(sequence) - 1):
-        pool = sequence[index + 1]
-        if type(sequence[index]) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
-            sequence[index], sequence[index + 1] = pool, nn.ReLU()
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether something of the user's is called when the layer is."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _pool_first(module: nn.Module) -> None:
+    if type(module) is not nn.Sequential or has_hooks(module):
+        return
+    for inner in module:
+        _pool_first(inner)
+    for index in range(len(module) - 1):
+        relu, pool = module[index], module[index + 1]
+        plain = type(relu) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices
+        if plain and not has_hooks(relu) and not has_hooks(pool):
+            module[index], module[index + 1] = pool, nn.ReLU()
+
+
+def keeps_its_own(module: nn.Module) -> bool:
+    """Whether a layer was left in its place that only the engine's could make repeatable in a stack."""
+    return any(
+        type(layer) in DROPOUTS or (isinstance(layer, BATCH_NORMS) and layer.track_running_stats)
+        for layer in module.modules()
+    )
 
 
 def has_dropout(module: nn.Module) -> bool:

@@ -41,8 +41,8 @@ def step_bytes(make_step: Callable[[int], Callable[[], object]], methods: Sequen
 
     Args:
         make_step: makes a population of so many runs and gives a step of it.
-        methods: how the model can be trained; with more than one, two runs are stacked and the difference to one is
-            what a run takes.
+        methods: how the model can be trained; with more than one, three runs are stacked, and half the difference to
+            one is what a run takes.
     """
     if len(methods) == 1:
         return max(LEAST, _peak(make_step, 1))

@@ -1,5 +1,6 @@
 """What kind of model this is: how may it be trained, does it behave differently while training?"""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -13,7 +14,7 @@ from byrote.records import SGD, Recipe
 from byrote.training.chains import chain_of
 from byrote.training.dense import DenseNetworks
 from byrote.training.draws import run_keys
-from byrote.training.layers import DROPOUTS, OwnedBatchNorm, own_layers
+from byrote.training.layers import DROPOUTS, OwnedBatchNorm, keeps_its_own, own_layers
 from byrote.training.networks import AbstractNetworks, Pass, other_generators, seeded
 from byrote.training.optimise import OptimiserState, update
 from byrote.training.rules import Batch, Rulebook
@@ -60,11 +61,14 @@ def inspect_model(make: Callable[[int], nn.Module], x: Float[Tensor, "batch ..."
     _refuse_shared(first, again)
     for module in (first, again):
         _jitter(module.to(x.device), 0)
+    given = x.clone()
     recorded, drew, _ = _outputs(first.eval(), x, seed=1)
+    _refuse_writing(given, x)
     _refuse_random(recorded, _outputs(first, x, seed=2).outputs, drew=drew)
     half = max(1, len(x) // 2)
     _refuse_mixing(recorded[:half], _outputs(first, x[:half], seed=1).outputs)
     _outputs(again.train(), x, seed=2)
+    _refuse_writing(given, x)
     if _is_foreign(make, x):
         reason = "while training it draws, mixes or remembers in layers of its own"
         return Nature(("single",), True, reason)
@@ -87,18 +91,22 @@ def networks_of(
     channels_last: bool = False,
     autocast: bool = False,
 ) -> AbstractNetworks:
-    """Modules as a method trains them; `seed` is that of a run trained alone."""
+    """Modules as a method trains them; `seed` is that of a run trained alone.
+
+    Raises:
+        ValueError: autocast is asked for of networks that are trained together: they would round otherwise than alone.
+    """
+    if autocast and method != "single":
+        raise ValueError(f"With autocast networks are trained one at a time, got the method {method!r}.")
     match method:
         case "single":
             return SingleNetwork(
                 modules[0], device=device, seed=seed, foreign=foreign, channels_last=channels_last, autocast=autocast
             )
         case "dense":
-            if autocast:
-                raise ValueError("Written-out products have no bfloat16: train with autocast in another way.")
             return DenseNetworks(modules, device=device)
         case "stacked" | "unfolded":
-            return StackedNetworks(modules, device=device, unfold=method == "unfolded", autocast=autocast)
+            return StackedNetworks(modules, device=device, unfold=method == "unfolded")
 
 
 def _stacks(module: nn.Module) -> Iterator[Method]:
@@ -133,7 +141,7 @@ def _is_foreign(make: Callable[[int], nn.Module], x: Tensor) -> bool:
     except ModelError:  # Batch normalisation over something other than examples.
         return True
     remembers = any(not torch.equal(kept[name], buffer) for name, buffer in owned.named_buffers() if name in kept)
-    if drew or remembers or not _same(learnt, expected):
+    if drew or remembers or keeps_its_own(owned) or not _same(learnt, expected):
         return True
     if not layers.batch_norms and not _same(learnt, _outputs(evaluated.eval(), x, seed=3).outputs):
         return True
@@ -141,11 +149,9 @@ def _is_foreign(make: Callable[[int], nn.Module], x: Tensor) -> bool:
     half[: len(x) // 2] = False
     _set(layers.batch_norms.values(), half)
     before = _outputs(owned, x, seed=3).outputs[half]
-    return not _same(before, _outputs(owned, torch.where(_rows(half, x), x, x + 1), seed=3).outputs[half])
-
-
-def _rows(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (x.ndim - 1))
+    others = x.clone()
+    others[~half] = x[-1]
+    return not _same(before, _outputs(owned, others, seed=3).outputs[half])
 
 
 def _set(norms: Iterable[OwnedBatchNorm], included: Tensor) -> None:
@@ -158,11 +164,13 @@ def _is_owned(buffer: str, norms: dict[str, OwnedBatchNorm]) -> bool:
 
 
 def _refuse_shared(first: nn.Module, again: nn.Module) -> None:
-    theirs = {id(weight) for weight in first.parameters()}
-    if first is again or any(id(weight) in theirs for weight in again.parameters()):
+    theirs = {weight.untyped_storage().data_ptr() for weight in first.parameters() if weight.numel()}
+    ours = {weight.untyped_storage().data_ptr() for weight in again.parameters() if weight.numel()}
+    if first is again or theirs & ours:
         raise ModelError(
-            "The factory gave the same module, or the same weights, twice. Every run needs a network of its own: "
-            "make it inside the factory (a trained one: load it or copy.deepcopy it there)."
+            "The factory gave the same module, or weights in the same memory, twice. Every run needs a network of its "
+            "own: make it inside the factory (a trained one: load it or copy.deepcopy it there; a tensor that becomes "
+            "a weight: clone() it)."
         )
     one, two = dict(first.named_parameters()), dict(again.named_parameters())
     changed = [
@@ -206,6 +214,14 @@ def _outputs(module: nn.Module, x: Tensor, *, seed: int) -> _Pass:
         return _Pass(outputs.reshape(len(x), -1), drew, repr(other_generators()) != elsewhere)
 
 
+def _refuse_writing(before: Tensor, after: Tensor) -> None:
+    if not torch.equal(before, after):
+        raise ModelError(
+            "The model writes into its inputs, which are the data that other networks are trained on. Take "
+            "inplace=True, or x.mul_() and its like, off what the inputs reach first."
+        )
+
+
 def _refuse_random(one: Tensor, two: Tensor, *, drew: bool) -> None:
     if drew or not _same(one, two):
         raise ModelError(
@@ -225,18 +241,24 @@ def _refuse_mixing(together: Tensor, alone: Tensor) -> None:
 
 
 def _reason_against(method: Method, make: Callable[[int], nn.Module], x: Tensor) -> str:
-    """Stack two different networks and compare the second with itself alone; empty when all is well."""
-    own = _answers(networks_of("single", [_ready(make, 0, x)], device=x.device), x, seeds=(0,))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="There is a performance drop")
-            pair = networks_of(method, [_ready(make, 1, x), _ready(make, 0, x)], device=x.device)
-            both = _answers(pair, x, seeds=(1, 0))
-    except Exception as error:
-        return f"torch.func.vmap cannot run it: {type(error).__name__}: {error!s:.200}"
-    for what, together, alone in zip(both._fields, both, own, strict=True):
-        if any(not _same(together[name][1], alone[name][0]) for name in alone):
-            return f"stacked, it gives other {what} than the module itself"
+    """Stack two different networks and compare the second with itself alone; empty when all is well.
+
+    Once with one rate for all dropout layers, once with each layer's own.
+    """
+    for rate in (RATE, math.nan):
+        own = _answers(networks_of("single", [_ready(make, 0, x)], device=x.device), x, seeds=(0,), rate=rate)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="There is a performance drop")
+                pair = networks_of(method, [_ready(make, 1, x), _ready(make, 0, x)], device=x.device)
+                both = _answers(pair, x, seeds=(1, 0), rate=rate)
+        except Exception as error:
+            return f"it cannot be run together with others: {type(error).__name__}: {error!s:.200}"
+        for what, together, alone in zip(both._fields, both, own, strict=True):
+            if set(together) != set(alone):
+                return "stacked, it has other parameters and buffers than the module itself"
+            if any(not _same(together[name][1], alone[name][0]) for name in alone):
+                return f"stacked, it gives other {what} than the module itself"
     return ""
 
 
@@ -252,16 +274,16 @@ class _Answers(NamedTuple):
     """What a step of gradient descent at a rate of 1 takes away from the state."""
 
 
-def _answers(networks: AbstractNetworks, x: Tensor, *, seeds: Sequence[int]) -> _Answers:
+def _answers(networks: AbstractNetworks, x: Tensor, *, seeds: Sequence[int], rate: float) -> _Answers:
     """In evaluation mode, and in a training pass on half the examples with dropout."""
     shared = x.expand(len(seeds), *x.shape)
     included = torch.ones(len(seeds), len(x), dtype=torch.bool, device=x.device)
     included[:, 1::2] = False
     keys = run_keys(seeds, "inspection", device=x.device)
-    rate = torch.full((len(seeds),), RATE, dtype=x.dtype, device=x.device)
+    dropout = torch.full((len(seeds),), rate, dtype=x.dtype, device=x.device)
     evaluated = networks.outputs(shared)
     before = {name: part.clone() for name, part in networks.state().items()}
-    learnt = networks.forward(shared, Pass(included, keys, rate, 0)).clone()
+    learnt = networks.forward(shared, Pass(included, keys, dropout, 0)).clone()
     gradients = networks.gradients(torch.where(included[..., None], 2 * learnt, 0))
     rulebook = Rulebook([Recipe(optimiser=SGD(lr=1.0, momentum=0.0))] * len(seeds), total=1, device=x.device)
     with torch.no_grad():

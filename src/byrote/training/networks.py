@@ -4,7 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -60,13 +60,14 @@ class AbstractNetworks(ABC):
 
 
 @contextmanager
-def blaming_the_model(x: Tensor, *, mode: str) -> Iterator[None]:
-    """What a user's forward raises becomes one message with its own words and line."""
+def blaming_the_model(x: Tensor, *, mode: str, where: Literal["forward", "backward"] = "forward") -> Iterator[None]:
+    """What a user's forward, or the way back through it, raises becomes one message with its own words and line."""
     try:
         yield
     except Exception as error:
         raise ModelError(
-            f"The model failed on a batch of shape {tuple(x.shape)} in {mode} mode: {describe_failure(error)}"
+            f"The model failed on a batch of shape {tuple(x.shape)} in {mode} mode"
+            f"{', going backward' if where == 'backward' else ''}: {describe_failure(error)}"
         ) from error
 
 

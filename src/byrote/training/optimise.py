@@ -206,7 +206,7 @@ def accumulate(tensors: list[Tensor], gradients: Sequence[Tensor | Product], *, 
 def decayed(
     gradients: Sequence[Tensor | Product], weights: list[Tensor], weight_decay: PerRun
 ) -> list[Float[Tensor, "run ..."]]:
-    """g + λθ, in tensors of their own: autograd may hand out one gradient for two weights."""
+    """g + λθ. Not to be changed in place: autograd may hand out one gradient for two weights."""
     slopes = [_whole(gradient) for gradient in gradients]
     if _is(weight_decay, 0):
         return slopes

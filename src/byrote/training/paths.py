@@ -78,8 +78,9 @@ def choose_path(
         return make_network(spec, data, seed=seed)
 
     nature = inspect_model(make, data.train_x.take(_first(data, INSPECTED)))
-    if spec.learner.recipe.autocast:
-        nature = nature._replace(methods=tuple(method for method in nature.methods if method != "dense"))
+    if spec.learner.recipe.autocast and len(nature.methods) > 1:
+        reason = "in bfloat16 networks trained together would round otherwise than alone"
+        nature = Nature(("single",), nature.foreign, reason)
     per_run = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
     per_run += _trace_bytes(data, spec)
     most = max(1, min(num_runs, int(SHARE * free_bytes(data.train_x.device) / num_workers / per_run)))

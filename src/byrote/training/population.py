@@ -106,7 +106,7 @@ def make_network(spec: RunSpec, data: TrainingData, *, seed: int) -> nn.Module:
     """A fresh network of a run's learner.
 
     Raises:
-        ModelError: it cannot be made, or the recipe sets the rate of dropout layers and it has none.
+        ModelError: it cannot be made, or the recipe asks for what does not act on it.
     """
     recipe = spec.learner.recipe
     module = build(spec.learner.model, task=data.task, seed=seed, dtype=DTYPES[recipe.dtype])
@@ -116,6 +116,10 @@ def make_network(spec: RunSpec, data: TrainingData, *, seed: int) -> nn.Module:
             f"The recipe asks for a dropout rate of {max(rate or 0.0 for rate in asked):g}, but {spec.learner.model} "
             f"has no dropout layer. Add torch.nn.Dropout layers to it, or leave dropout out."
         )
+    if data.task.regression and any(phase.regularisers.label_smoothing for phase in phases(recipe)):
+        raise ModelError("The recipe asks for label smoothing, but the targets are numbers. Leave it out.")
+    for layer in module.modules():  # A constant may be shared between networks; what a training writes to may not.
+        layer._buffers.update({name: part if part is None else part.clone() for name, part in layer._buffers.items()})
     return module
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from byrote.core import ModelError, UnknownNameError, did_you_mean
-from byrote.records import ProbeResult, canonical, encode
+from byrote.records import ProbeResult, canonical, encode, identity, place
 from byrote.training.inputs import PackedInputs
 from byrote.training.losses import output_slopes
 from byrote.training.networks import AbstractNetworks, Pass
@@ -55,8 +55,10 @@ class AbstractProbe(ABC):
 
     @property
     def key(self) -> str:
-        """The name and eight hexadecimal digits of the settings."""
-        return f"{self.name}-{hashlib.sha256(canonical(self).encode()).hexdigest()[:8]}"
+        """The name, and eight hexadecimal digits of class and settings."""
+        code = [identity(value) for value in vars(self).values() if callable(value)]
+        settings = "\n".join([place(type(self)), canonical(self), *code])
+        return f"{self.name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
     @abstractmethod
     def steps(self, total: int) -> Sequence[int]:
@@ -122,8 +124,8 @@ class Checkpoint(AbstractProbe):
         return self.at.of(total)
 
     def __call__(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
-        """Copies of them."""
-        return {name: part.clone() for name, part in moment.networks.state().items()}
+        """All of them."""
+        return moment.networks.state()
 
 
 @final
@@ -202,8 +204,8 @@ class GradientGram(AbstractProbe):
 
     With `batch_size` 1 these are per-example gradients. The non-zero spectrum of their covariance, and what is made of
     it, follow from G (Jastrzębski et al. 2020, https://arxiv.org/abs/2002.09572). Gradients are of the mean loss of a
-    batch, as in training but without dropout layers; batch statistics are the batch's, and leave the running ones as
-    they are. All examples of a batch count, left out of the run or not.
+    batch, without regularisers; batch statistics are the batch's, and leave the running ones as they are. What a model
+    draws outside dropout layers it draws here too. All examples of a batch count, left out of the run or not.
     """
 
     at: Moments = field(default_factory=LogSpaced)
@@ -278,7 +280,7 @@ class ProbeRecord:
             return
         began = time.perf_counter()
         for name, values in self._probe(moment).items():
-            self._values.setdefault(name, []).append(values.detach().cpu().numpy())
+            self._values.setdefault(name, []).append(values.detach().cpu().numpy().copy())
         self._steps.append(moment.step)
         self._seconds += time.perf_counter() - began
 

@@ -17,6 +17,7 @@ from byrote.training.networks import AbstractNetworks
 from byrote.training.optimise import norms
 from byrote.training.population import TrainingData, run_targets
 from byrote.training.probes import ProbeRecord
+from byrote.training.rules import phases
 
 EVALUATED_TOGETHER = 256
 """Inputs in one evaluation pass: activations that stay in the processor's caches, and are not asked of the system."""
@@ -150,9 +151,10 @@ class Recording:
         bad = np.flatnonzero(~np.isfinite(curves.train_loss) | ~np.isfinite(curves.weight_norm))
         diverged = len(bad) > 0 or not np.isfinite(trace.train_outputs).all()
         epoch = int(bad[0]) + 1 if len(bad) else recipe.epochs
+        rates = ", then ".join(f"{phase.optimiser.lr:g}" for phase in phases(recipe))
         advice = (
             f"Loss or weights were no longer finite numbers in epoch {epoch} of {recipe.epochs}. "
-            f"Lower the learning rate (it is {recipe.optimiser.lr:g})."
+            f"Lower the learning rate (it is {rates})."
         )
         return Run(
             spec=self.specs[row],

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -76,7 +77,7 @@ def _processor() -> str:
 def situation(module: nn.Module, data: TrainingData, spec: RunSpec, *, candidates: Sequence[str]) -> Situation:
     """What decides which way is fastest."""
     recipe = spec.learner.recipe
-    layers = [(name, type(layer).__qualname__) for name, layer in module.named_modules()]
+    layers = (spec.learner.model.digest, repr(module))
     shapes = [(name, tuple(weight.shape)) for name, weight in module.named_parameters()]
     size = batch_size(spec, num_examples=len(data.train_x))
     parts = (
@@ -105,7 +106,10 @@ class Remembered:
         """In `$BYROTE_CACHE`, else `byrote` in `$XDG_CACHE_HOME`, else `~/.cache/byrote`."""
         given = os.environ.get("BYROTE_CACHE")
         around = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return cls(Path(given) if given else Path(around).expanduser() / "byrote")
+        try:
+            return cls(Path(given) if given else Path(around).expanduser() / "byrote")
+        except RuntimeError:  # There is no home.
+            return cls(Path(tempfile.gettempdir()) / "byrote")
 
     def get(self, situation: Situation) -> dict[str, float] | None:
         """Seconds per visit by way; None when nothing is remembered."""
@@ -139,10 +143,14 @@ class Remembered:
 
     def forget(self) -> int:
         """Remove it all; says how many timings there were."""
-        files = self._files()
-        for path in files:
-            path.unlink(missing_ok=True)
-        return len(files)
+        gone = 0
+        for path in self._files():
+            try:
+                path.unlink()
+                gone += 1
+            except OSError:
+                continue
+        return gone
 
     def _files(self) -> list[Path]:
         try:

@@ -70,7 +70,8 @@ class Batch(NamedTuple):
 def batch_size(spec: RunSpec, *, num_examples: int, phase: int = 0) -> int:
     """Examples in a batch, left-out ones among them: as many as make the recipe's batch size of examples trained on.
 
-    A run on 70 % of the examples takes as many steps an epoch, on about as many examples each, as it would alone.
+    A run on 70 % of the examples takes as many steps an epoch, on about as many examples each, as it would alone. With
+    batches of a few a batch may hold none it is trained on: a step with a gradient of 0.
     """
     asked = phases(spec.learner.recipe)[phase].batch_size
     if asked == "all":
@@ -80,7 +81,11 @@ def batch_size(spec: RunSpec, *, num_examples: int, phase: int = 0) -> int:
 
 
 def batches(spec: RunSpec, *, num_examples: int) -> tuple[tuple[Batch, ...], ...]:
-    """Every step of every epoch, in order. An epoch visits every example once; a switch may fall within one."""
+    """Every step of every epoch, in order. An epoch visits every example once; a switch may fall within one.
+
+    Raises:
+        ValueError: a switch comes after the last step.
+    """
     changes = [phase.step for phase in phases(spec.learner.recipe)]
     sizes = [batch_size(spec, num_examples=num_examples, phase=index) for index in range(len(changes))]
     epochs: list[tuple[Batch, ...]] = []
@@ -95,12 +100,9 @@ def batches(spec: RunSpec, *, num_examples: int) -> tuple[tuple[Batch, ...], ...
             planned.append(Batch(step, epoch, begin, end, phase))
             step, begin = step + 1, end
         epochs.append(tuple(planned))
+    if changes[-1] >= step:
+        raise ValueError(f"The recipe's switch at step {changes[-1]:,} never comes: the training has {step:,} steps.")
     return tuple(epochs)
-
-
-def steps_per_epoch(spec: RunSpec, *, num_examples: int) -> int:
-    """Steps that visit every example once, as the recipe begins."""
-    return math.ceil(num_examples / batch_size(spec, num_examples=num_examples))
 
 
 class Clock(NamedTuple):

@@ -49,6 +49,8 @@ class SingleNetwork(AbstractNetworks):
         self._least = 2 if any(isinstance(layer, _BatchNorm) for layer in module.modules()) else 1
         self._leaves = [weight for weight in module.parameters() if weight.requires_grad]
         self._weights = [leaf.detach()[None] for leaf in self._leaves]
+        self._recurs = device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+        """Recurrent layers learn in training mode only there; it gives the same outputs."""
         self._learnt: Tensor | None = None
 
     @property
@@ -70,7 +72,7 @@ class SingleNetwork(AbstractNetworks):
     def forward(self, x: Float[Tensor, "run batch ..."], about: Pass) -> Float[Tensor, "run batch output"]:
         if self._foreign:
             self._learnt = self._on_the_included(x[0], about)
-        elif self.differ(about.dropout):
+        elif self.differ(about.dropout) or self._recurs:
             self._prepare(about)
             with training_mode(self._module):
                 self._learnt = self._call(x[0])[None]
@@ -102,7 +104,8 @@ class SingleNetwork(AbstractNetworks):
     def gradients(self, slopes: Float[Tensor, "run batch output"]) -> list[Gradient]:
         if self._learnt is None:
             raise RuntimeError("There is no training pass to take gradients of.")
-        found = torch.autograd.grad(self._learnt, self._leaves, grad_outputs=slopes, allow_unused=True)
+        with blaming_the_model(self._learnt, mode="training", where="backward"):
+            found = torch.autograd.grad(self._learnt, self._leaves, grad_outputs=slopes, allow_unused=True)
         self._learnt = None
         return [None if gradient is None else gradient[None] for gradient in found]
 

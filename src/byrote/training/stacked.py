@@ -21,18 +21,15 @@ from byrote.training.unfolded import unfold_convolutions
 class StackedNetworks(AbstractNetworks):
     """For modules that are functions of their weights, their inputs and the engine's layers alone."""
 
-    def __init__(
-        self, modules: Sequence[nn.Module], *, device: torch.device, unfold: bool = False, autocast: bool = False
-    ) -> None:
+    def __init__(self, modules: Sequence[nn.Module], *, device: torch.device, unfold: bool = False) -> None:
         """Copy and stack the modules' weights; the first module becomes the skeleton and belongs to the stack.
 
         Args:
             modules: one per run.
             device: where to train.
             unfold: whether convolutions are matrix products of unfolded patches; otherwise they are grouped.
-            autocast: whether to compute in bfloat16 where torch.autocast says so.
         """
-        self._num_runs, self._device, self._autocast = len(modules), device, autocast
+        self._num_runs = len(modules)
         for module in modules[1:]:
             own_layers(module)
         self._skeleton = modules[0]
@@ -97,11 +94,7 @@ class StackedNetworks(AbstractNetworks):
     def _call(self, x: Float[Tensor, "run batch ..."]) -> Float[Tensor, "run batch output"]:
         shared = x.stride(0) == 0 and self._num_runs > 1
         mode = "training" if self._skeleton.training else "evaluation"
-        with (
-            blaming_the_model(x[0], mode=mode),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast),
-            _written_out_attention(),
-        ):
+        with blaming_the_model(x[0], mode=mode), _written_out_attention():
             outputs = vmap(self._one, in_dims=(0, None if shared else 0), randomness="error")(
                 {**self._parameters, **self._buffers}, x[0] if shared else x
             )

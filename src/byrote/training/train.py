@@ -108,6 +108,8 @@ class _Together:
         self._keys = run_keys([spec.seed for spec in specs], "draws", device=device)
         self._state = OptimiserState()
         self._skeleton = make_network(specs[0], data, seed=specs[0].seed).to(device).eval() if probes else None
+        if len({probe.key for probe in probes}) < len(probes):
+            raise ValueError(f"Expected different probes, got {', '.join(probe.key for probe in probes)}.")
         self._probes = [ProbeRecord(probe, total=total, num_runs=len(specs)) for probe in probes]
 
     def train(self, *, on_epoch: OnEpoch, keep_weights: bool) -> list[Run]:
