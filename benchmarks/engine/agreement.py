@@ -19,7 +19,7 @@ def disagreements(results: Results) -> list[str]:
         expected = accuracies(results, case, PLAIN.name, None)
         got = accuracies(results, case, contender, population)
         difference = statistics.fmean(got) - statistics.fmean(expected)
-        error = math.hypot(_standard_error(expected), _standard_error(got))
+        error = _spread(results, case) * math.hypot(1 / math.sqrt(len(expected)), 1 / math.sqrt(len(got)))
         if abs(difference) > NEGLIGIBLE + STANDARD_ERRORS * error:
             found.append(
                 f"{case}: {contender} gets {statistics.fmean(got):.3f} of the held-out examples right, the plain loop "
@@ -29,9 +29,11 @@ def disagreements(results: Results) -> list[str]:
 
 
 def accuracies(results: Results, case: str, contender: str, population: int | None) -> list[float]:
-    """Of every run in every round."""
-    return [value for one in results.of(case, contender, population) for value in one.accuracies]
+    """Of every run of the round that had most; other rounds repeat its seeds."""
+    return max((list(one.accuracies) for one in results.of(case, contender, population)), key=len)
 
 
-def _standard_error(values: list[float]) -> float:
-    return statistics.stdev(values) / math.sqrt(len(values))
+def _spread(results: Results, case: str) -> float:
+    """The standard deviation between runs, from all contenders' together: each of some has two runs only."""
+    values = {value for one in results.measurements if one.case == case for value in one.accuracies}
+    return statistics.stdev(values) if len(values) > 1 else 0.0
