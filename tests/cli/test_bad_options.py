@@ -31,7 +31,7 @@ def table() -> Path:
         ("--lr nan", ["lr above 0", "got nan"]),
         ("--lr inf", ["lr above 0", "got inf"]),
         ("--epochs 0", ["epochs at least 1", "got 0"]),
-        ("--batch-size 0", ["batch_size at least 1", "got 0"]),
+        ("--batch-size 0", ["batch_size to be a whole number of at least 1", "got 0"]),
         ("--batch-size every", ["--batch-size", "a whole number above 0, or all", "'every'"]),
         ("--optimiser sdg", ["Unknown optimiser 'sdg'", "Did you mean: sgd?", "adamw"]),
         ("--optimiser adam --momentum 0.5", ["--momentum is of sgd and sam", "Drop it"]),

@@ -207,3 +207,50 @@ def record(folder: Path) -> dict[str, Any]:
 
 def cost(folder: Path) -> dict[str, Any]:
     return record(folder)["cost"]
+
+
+def test_what_a_killed_start_left_behind_does_not_make_a_folder_foreign(byrote: Command) -> None:
+    Path("out").mkdir()
+    left = Path("out/.byrote.json-4711-0123abcd")
+    left.write_text("{")
+    os.utime(left, (0, 0))
+    assert byrote(*STUDY).status == 0
+    assert not left.exists()
+
+
+def test_an_audit_of_a_newer_byrote_is_not_replaced(byrote: Command) -> None:
+    assert byrote("audit", "animals.csv", *TINY, "--out", "out").status == 0
+    path = Path("out/audit.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    before = contents(Path("out"))
+    refused(byrote("audit", "animals.csv", *TINY, "--out", "out"), "has schema 99", "Upgrade byrote")
+    assert contents(Path("out")) == before
+
+
+def test_a_marker_that_is_not_text_is_written_again(byrote: Command) -> None:
+    Path("out").mkdir()
+    Path("out/byrote.json").write_bytes(b"\xff\xfe\x00")
+    assert byrote(*STUDY).status == 0
+    assert json.loads(Path("out/byrote.json").read_text())["task"]
+
+
+def test_a_dry_run_refuses_the_folders_that_an_audit_refuses(byrote: Command) -> None:
+    refused(byrote("audit", "animals.csv", *TINY, "--dry-run", "--out", "animals.csv"), "a file is there")
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").write_text("years of work")
+    refused(byrote("audit", "animals.csv", *TINY, "--dry-run", "--out", "thesis"), "thesis holds something else")
+
+
+def test_a_model_that_cannot_be_trained_is_told_before_anything_else(
+    byrote: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalExecutor, "fit", stop)
+    name = write_module(
+        "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, task):\n        super().__init__()\n"
+        "        self.head = nn.Linear(task.input_shape[0], task.num_outputs)\n"
+        "    def forward(self, x):\n        if self.training:\n            raise RuntimeError('not like this')\n"
+        "        return self.head(x)\n"
+    )
+    answer = byrote("audit", "animals.csv", "--runs", 1, "--epochs", 1, "--model", f"{name}:Net", "--out", "out")
+    refused(answer, "not like this")
+    assert not Path("out").exists()

@@ -80,4 +80,4 @@ def test_a_budget_is_planned_to_be_kept(byrote: Command) -> None:
 
 def test_a_plan_refuses_what_an_audit_refuses(byrote: Command) -> None:
     refused(byrote(*AUDIT, "--dry-run", "--lr", 0), "lr above 0")
-    refused(byrote(*AUDIT, "--dry-run", "--workers", 0), "workers at least 1")
+    refused(byrote(*AUDIT, "--dry-run", "--workers", 0), "workers to be a whole number of at least 1")

@@ -221,7 +221,7 @@ def test_what_has_been_found_so_far_is_told_after_every_shard_when_that_costs_no
 
 
 def test_workers_and_weights_that_cannot_be_meant_are_refused(task: Task) -> None:
-    with pytest.raises(ValueError, match='workers at least 1, or "auto", got 0'):
+    with pytest.raises(ValueError, match='workers to be a whole number of at least 1, or "auto", got 0'):
         byrote.audit(task, learner=LEARNER, runs=1, workers=0)
     with pytest.raises(ValueError, match="Weights are kept in a folder"):
         byrote.plan(task, learner=LEARNER, runs=1, keep_weights=True)
@@ -270,7 +270,7 @@ def test_progress_never_falls_within_a_stage_and_ends_whole(task: Task) -> None:
     told: list[tuple[str, float, float]] = []
     byrote.audit(task, learner=LEARNER, runs=2, on_progress=told.append)
     stages = list(dict.fromkeys(stage.split()[0] for stage, _, _ in told))
-    assert stages == ["looking", "measuring", "fitting", "training", "summarising"]
+    assert stages == ["measuring", "looking", "fitting", "training", "summarising"]
     for name in stages[2:]:
         done = [made / total for stage, made, total in told if stage.split()[0] == name]
         assert done == sorted(done)

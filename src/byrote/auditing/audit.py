@@ -11,7 +11,7 @@ from typing import final
 import torch
 
 from byrote.auditing.budget import check_amounts, seconds_of
-from byrote.auditing.folder import claim_folder
+from byrote.auditing.folder import claim_folder, refuse_folder
 from byrote.auditing.interim import Interim
 from byrote.auditing.limits import Limits, finishing_seconds, limits
 from byrote.auditing.planner import GENEROUS, USUAL, Amount
@@ -95,11 +95,14 @@ def audit(
         keep_weights=keep_weights,
     ) as setting:
         if folder is not None:
+            refuse_folder(folder, task=task.name)
+        on_progress(Progress("measuring the speed of this machine", 0, 1))
+        setting.try_model()
+        bounds = None if runs is not None else limits(setting.planner, seconds=seconds_of(budget), began=started)
+        if folder is not None:
             claim_folder(folder, about={"task": task.name, "fingerprint": task.fingerprint})
         on_progress(Progress("looking at the data", 0, 1))
         setting.background.look(**setting.looks)
-        on_progress(Progress("measuring the speed of this machine", 0, 1))
-        bounds = None if runs is not None else limits(setting.planner, seconds=seconds_of(budget), began=started)
         work = _Work(
             setting, began=started, runs=runs, most=USUAL if budget is None else GENEROUS, on_progress=on_progress
         )

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from byrote.records import SCHEMA, Finding, Record, dumps, encode, loads
 
 MARKER = "byrote.json"
 """Says that a folder is byrote's."""
+LEFT = re.compile(r"^\..+-\d+-[0-9a-f]{8}$")
+"""Names that files have while they are written."""
+LONG_AGO = 600.0
+"""Seconds."""
 
 FINDING_COLUMNS = pa.schema(
     [
@@ -35,23 +41,37 @@ FINDING_COLUMNS = pa.schema(
 )
 
 
-def claim_folder(folder: Path, *, about: dict[str, Any]) -> None:
-    """Make a folder byrote's, or find that it is already.
+def refuse_folder(folder: Path, *, task: str) -> None:
+    """Refuse a folder that cannot hold an audit of a task; nothing is written.
 
     Raises:
-        StoreError: it holds something else, is a file, or cannot be written to.
+        StoreError: it is a file, holds something else, an audit of another task or one of a newer byrote.
     """
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"Expected a folder at {folder}, but a file is there. Choose another with --out.")
+    strange = sorted(path.name for path in folder.iterdir() if not LEFT.match(path.name)) if folder.is_dir() else []
+    if strange and MARKER not in strange:
+        raise StoreError(
+            f"The folder {folder} holds something else ({', '.join(strange[:3])} …). Choose an empty or a new one with "
+            f"--out."
+        )
+    _refuse_other_task(folder, task)
+    _refuse_newer(folder / "audit.json")
+
+
+def claim_folder(folder: Path, *, about: dict[str, Any]) -> None:
+    """Make a folder byrote's, or find that it is already, and clear away what dead processes left half written.
+
+    Raises:
+        StoreError: it is one that `refuse_folder` refuses, or cannot be written to.
+    """
+    marker, text = folder / MARKER, json.dumps({"schema": SCHEMA, **about}, indent=2)
     try:
-        if folder.exists() and not folder.is_dir():
-            raise StoreError(f"Expected a folder at {folder}, but a file is there. Choose another with --out.")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
-            raise StoreError(
-                f"The folder {folder} holds something else ({', '.join(sorted(p.name for p in folder.iterdir())[:3])}"
-                f" …). Choose an empty or a new one with --out."
-            )
-        _refuse_other_task(folder, str(about.get("task", "")))
+        refuse_folder(folder, task=str(about.get("task", "")))
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / MARKER, json.dumps({"schema": SCHEMA, **about}, indent=2))
+        _sweep(folder)
+        if not marker.exists() or marker.read_bytes() != text.encode():
+            write_text(marker, text)
     except StoreError:
         raise
     except OSError as error:
@@ -60,13 +80,21 @@ def claim_folder(folder: Path, *, about: dict[str, Any]) -> None:
         ) from error
 
 
+def _sweep(folder: Path) -> None:
+    """Temporary files that nobody has touched for a while; nothing here takes as long to write."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if LEFT.match(path.name) and time.time() - path.stat().st_mtime > LONG_AGO:
+                path.unlink()
+
+
 def _refuse_other_task(folder: Path, name: str) -> None:
     """A folder belongs to the task it was made for, by name: its data may change, and its runs are found by content."""
     if not (folder / MARKER).exists():
         return
     try:
         there = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("task", name)
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError):
         return
     if there != name:
         raise StoreError(
@@ -90,13 +118,13 @@ def write_audit(folder: Path, *, record: Record, examples: pa.Table | None) -> N
     """
     findings = tuple(finding for section in record.sections for finding in section.findings)
     try:
-        write_text(folder / "audit.json", dumps(record))
         write_text(folder / "findings.json", dumps(findings))
         _write_table(folder / "findings.parquet", findings_table(findings))
         if examples is None:
             (folder / "examples.parquet").unlink(missing_ok=True)
         else:
             _write_table(folder / "examples.parquet", examples)
+        write_text(folder / "audit.json", dumps(record))
     except OSError as error:
         raise StoreError(
             f"Could not write to {folder}: {error.strerror or error}. The runs in it are intact."
@@ -117,9 +145,25 @@ def read_record(folder: Path) -> Record:
         schema = json.loads(text)["schema"]
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path} is not an audit that byrote wrote. Run byrote audit again to replace it.") from error
-    if schema != SCHEMA:
-        raise StoreError(f"{path} has schema {schema!r}; this byrote reads {SCHEMA}. Upgrade byrote to read it.")
+    _refuse_schema(path, schema)
     return loads(Record, text, source=str(path))
+
+
+def _refuse_newer(path: Path) -> None:
+    """What is no audit may be replaced, and what a newer byrote wrote may not."""
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))["schema"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    _refuse_schema(path, schema)
+
+
+def _refuse_schema(path: Path, schema: object) -> None:
+    if schema != SCHEMA:
+        raise StoreError(
+            f"{path} has schema {schema!r}; this byrote reads {SCHEMA}. Upgrade byrote, or choose another folder with "
+            f"--out."
+        )
 
 
 def has_complete_audit(folder: Path) -> bool:
@@ -168,17 +212,17 @@ def read_examples(folder: Path) -> pa.Table | None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    with _whole(path) as temporary:
+    with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    with _whole(path) as temporary:
+    with whole(path) as temporary:
         pq.write_table(table, temporary)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """Another name to write under, renamed when all is written and gone when it is not."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:

@@ -13,7 +13,7 @@ FIT_SHARE = 0.45
 """Of a budget that baselines may take."""
 FINISHING, FINISHING_PER_EXAMPLE = 2.0, 1e-4
 """Seconds kept for summaries and the report, at least: on any task, and for each training example."""
-FINISHING_SHARE = 0.05
+FINISHING_SHARE = 0.03
 """Of a budget, if that is more."""
 
 

@@ -8,6 +8,7 @@ from typing import final
 
 from byrote.auditing.budget import check_amounts, seconds_of
 from byrote.auditing.conditions import condition, size
+from byrote.auditing.folder import refuse_folder
 from byrote.auditing.limits import Limits, limits
 from byrote.auditing.planner import GENEROUS, USUAL
 from byrote.auditing.rounds import PLANNED
@@ -135,6 +136,8 @@ def plan(
         workers=workers,
         keep_weights=keep_weights,
     ) as setting:
+        if out is not None:
+            refuse_folder(Path(out), task=task.name)
         on_progress(Progress("measuring the speed of this machine", 0, 1))
         if runs is not None:
             return _told(setting, setting.planner.fixed(runs), bounds=None, looking=0.0)

@@ -1,6 +1,9 @@
 """What several studies found out, to look at, to save and to load."""
 
 import html
+import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
@@ -53,11 +56,22 @@ class Audit:
 
     def save(self, folder: str | Path) -> Path:
         """Write findings, examples and report into a folder."""
+        self.save_if(lambda: True, folder=folder)
+        return Path(folder)
+
+    def save_if(self, still: Callable[[], bool], *, folder: str | Path) -> bool:
+        """As `save`, if it still is to be when the report is drawn, which takes a while; says whether it was."""
         place = Path(folder)
         claim_folder(place, about={"task": self.record.task.name, "fingerprint": self.record.task.fingerprint})
-        write_audit(place, record=self.record, examples=self._examples)
-        write_report(self.record, path=place / "report.html")
-        return place
+        drawn = write_report(self.record, path=place / f".report.html-{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            wanted = still()
+            if wanted:
+                os.replace(drawn, place / "report.html")
+                write_audit(place, record=self.record, examples=self._examples)
+        finally:
+            drawn.unlink(missing_ok=True)
+        return wanted
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report, one HTML file."""

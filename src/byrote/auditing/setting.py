@@ -1,13 +1,14 @@
 """Who asks for what, and what works on it: the same for an audit and for its plan."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal, cast, final
 
+import joblib
 import torch
 
 from byrote.auditing.costs import Costs
@@ -45,6 +46,16 @@ class Setting:
             "neighbours": any(study.uses_neighbours for study in studies),
             "leaks": any(study.uses_leaks for study in studies),
         }
+
+    def try_model(self) -> None:
+        """Find out whether the model can be trained at all, before anything else takes its time.
+
+        Raises:
+            ModelError: it cannot.
+        """
+        missing = self.executor.missing(self.planner.runs(self.planner.fixed(1)), extras=self.extras)
+        if missing:
+            self.executor.predicted_seconds(missing[0])
 
 
 @contextmanager
@@ -111,13 +122,13 @@ def num_workers(workers: Workers) -> int:
     3
 
     Raises:
-        ValueError: below 1.
+        ValueError: it is neither a whole number of at least 1 nor "auto".
     """
     if workers == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers < 1:
-        raise ValueError(f'Expected workers at least 1, or "auto", got {workers!r}.')
-    return workers
+        return joblib.cpu_count()
+    if not isinstance(cast("object", workers), Integral) or workers < 1:
+        raise ValueError(f'Expected workers to be a whole number of at least 1, or "auto", got {workers!r}.')
+    return int(workers)
 
 
 def chosen_device(name: str | None) -> torch.device:

@@ -161,8 +161,9 @@ def _request(
 
 def _save_interim(result: Audit, *, place: Path) -> None:
     """Whoever looks meanwhile, or stops it for good, has a report."""
-    if gives_way(place, to=result.record, final=False):
-        result.save(place)
+    may = partial(gives_way, place, to=result.record, final=False)
+    if may():
+        result.save_if(may, folder=place)
 
 
 def _workers(text: str) -> Workers:
