@@ -216,6 +216,7 @@ def test_what_has_been_found_so_far_is_told_after_every_shard_when_that_costs_no
     assert len(numbers) > 1
     assert numbers[-1] == whole.record.cost.num_runs
     assert not any(audit.record.complete for audit in told)
+    assert {audit.record.cost.num_reused for audit in told} == {0}
     assert {audit.record.cost.planned_runs for audit in told} == {whole.record.cost.planned_runs}
     assert told[-1].record.sections == whole.record.sections
 

@@ -157,7 +157,7 @@ class _Work:
     def summary(self) -> Summary:
         """What has been found so far."""
         failures = (*self._failures, *self._setting.executor.failures)
-        story = Story(self._began, self._rounds.trained, failures)
+        story = Story(self._began, self._rounds.new, failures)
         return summarise(self._setting, self._rounds.budgets, story=story)
 
     def _fit(self, deadline: Deadline | None) -> None:

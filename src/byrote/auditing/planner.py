@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, final
 from byrote.data import Task
 from byrote.records import FitSpec, Learner, RunSpec, Sample
 from byrote.studies import MOST_SAMPLE_EPOCHS, AbstractStudy, Plan, StudyBudget
+from byrote.training import AbstractProbe
 
 Knob = Literal["runs", "subsets"]
 
@@ -61,6 +62,14 @@ class Planner:
     def runs(self, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
         """Every distinct run that is asked for, most important first."""
         return interleaved([plan.runs for plan in self.plans(budgets)])
+
+    def probes(self, budgets: Mapping[str, StudyBudget]) -> dict[RunSpec, tuple[AbstractProbe, ...]]:
+        """What runs have to compute on the way: of each, what any study asks of it."""
+        asked: dict[RunSpec, dict[str, AbstractProbe]] = {}
+        for plan in self.plans(budgets):
+            for spec, probes in plan.probes.items():
+                asked.setdefault(spec, {}).update({probe.key: probe for probe in probes})
+        return {spec: tuple(probes.values()) for spec, probes in asked.items()}
 
     def fits(self) -> list[FitSpec]:
         """Every distinct fit of a baseline, most important first: they do not depend on the number of runs."""

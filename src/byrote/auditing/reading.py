@@ -1,6 +1,7 @@
 """What came of what was asked for."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple, final
 
 from typing_extensions import override
@@ -11,7 +12,7 @@ from byrote.store import AbstractStore
 from byrote.studies import Background, Results, StudyBudget
 
 BARE = Extras()
-"""Studies look at neither probes nor weights unless they say so."""
+"""What is wanted beyond the plans depends on neither probes nor weights."""
 
 
 class Kept(NamedTuple):
@@ -85,7 +86,9 @@ def read(
         dict.fromkeys([*planner.runs(budgets), *follow_ups(planner, budgets, store=store, background=background)])
     )
     fits_asked = tuple(planner.fits())
-    runs = [store.read_run(spec, extras=BARE) for spec in asked if spec in store]
+    probes = planner.probes(budgets)
+    wanted = {spec: Extras(probes=tuple(probe.key for probe in probes.get(spec, ()))) for spec in asked}
+    runs = [store.read_run(spec, extras=own) for spec, own in wanted.items() if store.has(spec, extras=own)]
     fits = [store.read_fit(spec) for spec in fits_asked if spec in store]
     results = Results(
         task=planner.task,
@@ -95,5 +98,6 @@ def read(
         diverged=tuple(run for run in runs if run.status == "diverged"),
         known=background,
     )
-    whole = all(store.has(spec, extras=extras) for spec in asked) and len(fits) == len(fits_asked)
+    whole = all(store.has(spec, extras=replace(extras, probes=own.probes)) for spec, own in wanted.items())
+    whole = whole and len(fits) == len(fits_asked)
     return Kept(results, runs, fits, asked, fits_asked, whole)

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, final, runtime_checkable
+from dataclasses import replace
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 from byrote.auditing.costs import Costs
 from byrote.auditing.interim import Interim
@@ -10,6 +11,7 @@ from byrote.auditing.planner import Amount, Planner
 from byrote.execution import Deadline, OnProgress, OnShard, Progress
 from byrote.records import Extras, RunSpec
 from byrote.studies import StudyBudget
+from byrote.training import AbstractProbe
 
 MOST_ROUNDS = 6
 """Plans that are made for one budget: each knows better than the one before what a run takes."""
@@ -41,10 +43,19 @@ class Trainer(Protocol):
         deadline: Deadline | None,
         on_progress: OnProgress,
         on_shard: OnShard,
+        probes: Sequence[AbstractProbe],
         keep_weights: bool,
     ) -> bool:
         """Train what is missing; says whether all is there."""
         ...
+
+
+class _Group(NamedTuple):
+    """Runs that have to be kept with the same."""
+
+    missing: list[RunSpec]
+    probes: tuple[AbstractProbe, ...]
+    extras: Extras
 
 
 class _LateError(Exception):
@@ -86,8 +97,8 @@ class Rounds:
         self._on_progress, self._clock = on_progress, clock
         self.budgets = planner.fixed(runs or 1)
         """How much studies ask for, by the latest plan."""
-        self.trained: set[RunSpec] = set()
-        """Runs that were not there before."""
+        self.new: set[RunSpec] = set()
+        """Runs that were wanted and not there: those of them that are there now were trained meanwhile."""
 
     def train(self, deadline: Deadline | None, *, interim: Interim) -> None:
         """Train until all that is wanted is there, or the time is over.
@@ -101,13 +112,26 @@ class Rounds:
                 kept = self.budgets if number else None
                 self.budgets = self._planner.within(PLANNED * deadline.left, self._most, kept=kept)
             wanted = list(dict.fromkeys([*self._follow_ups(self.budgets), *self._planner.runs(self.budgets)]))
-            missing = self._trainer.missing(wanted, extras=self._extras)
-            if not missing or not self._go_on(missing, deadline, interim):
+            groups = [group for group in self._groups(wanted) if group.missing]
+            if not groups or not all(self._go_on(group, deadline, interim) for group in groups):
                 return
 
-    def _go_on(self, missing: Sequence[RunSpec], deadline: Deadline | None, interim: Interim) -> bool:
+    def _groups(self, wanted: Sequence[RunSpec]) -> list["_Group"]:
+        """What is missing of the runs, apart by what they have to compute on the way."""
+        asked = self._planner.probes(self.budgets)
+        alike: dict[tuple[AbstractProbe, ...], list[RunSpec]] = {}
+        for spec in wanted:
+            alike.setdefault(asked.get(spec, ()), []).append(spec)
+        groups: list[_Group] = []
+        for probes, specs in alike.items():
+            extras = replace(self._extras, probes=tuple(probe.key for probe in probes))
+            groups.append(_Group(self._trainer.missing(specs, extras=extras), probes, extras))
+        return groups
+
+    def _go_on(self, group: "_Group", deadline: Deadline | None, interim: Interim) -> bool:
         """Train what is missing; says whether there is a reason to plan again."""
-        pace = _Pace(missing, costs=self._costs, trainer=self._trainer, extras=self._extras, clock=self._clock)
+        self.new.update(group.missing)
+        pace = _Pace(group.missing, costs=self._costs, trainer=self._trainer, extras=group.extras, clock=self._clock)
         before = interim.seconds
         allowed = None if deadline is None or self._trainer.num_workers > 1 else deadline.left
 
@@ -123,16 +147,17 @@ class Rounds:
         late = finished = False
         try:
             finished = self._trainer.train(
-                missing,
+                group.missing,
                 deadline=deadline,
                 on_progress=told,
                 on_shard=on_shard,
-                keep_weights=self._extras.weights,
+                probes=group.probes,
+                keep_weights=group.extras.weights,
             )
         except _LateError:
             late = True
         finally:
-            self.trained.update(pace.settle(aside=interim.seconds - before))
+            pace.settle(aside=interim.seconds - before)
         return late or finished
 
 
@@ -173,11 +198,9 @@ class _Pace:
         done, total = self._costs.predicted(self._done()), self._costs.predicted(self._missing)
         return done > 0 and elapsed / done * total > LATE * allowed
 
-    def settle(self, *, aside: float) -> list[RunSpec]:
-        """Learn what the runs that are there now have cost, and say which they are."""
-        done = self._done()
-        self._costs.learn(done, seconds=self._elapsed(aside))
-        return done
+    def settle(self, *, aside: float) -> None:
+        """Learn what the runs that are there now have cost."""
+        self._costs.learn(self._done(), seconds=self._elapsed(aside))
 
     def _elapsed(self, aside: float) -> float:
         return 0.0 if self._began is None else self._clock() - self._began - aside

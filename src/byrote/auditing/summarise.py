@@ -28,8 +28,8 @@ class Story(NamedTuple):
 
     began: float
     """When it began, in seconds of `time.monotonic`."""
-    trained: Collection[RunSpec]
-    """Runs that were trained in it."""
+    new: Collection[RunSpec]
+    """Runs that were not there when it began."""
     failures: tuple[str, ...]
     """What went wrong without ending it."""
 
@@ -59,7 +59,7 @@ def summarise(setting: Setting, budgets: Mapping[str, StudyBudget], *, story: St
 
 
 def _cost(kept: Kept, story: Story, *, num_workers: int) -> Cost:
-    num_trained = sum(run.spec in story.trained for run in kept.runs)
+    num_trained = sum(run.spec in story.new for run in kept.runs)
     return Cost(
         seconds=time.monotonic() - story.began,
         num_runs=len(kept.runs),
