@@ -815,6 +815,31 @@ def test_a_gate_that_stays_shut_is_a_store_error(folder: FolderStore, monkeypatc
     folder.write_run(make_run(1))
 
 
+def test_who_looks_at_a_claim_while_it_is_made_does_not_undo_it(
+    folder: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking locks a file for a moment, and may come between the making of a file and its being locked."""
+    looked, tried = list[Path](), locks._tried
+
+    def look_first(handle: int, *, shared: bool) -> bool:
+        made = [] if shared or looked else list((folder.folder / "claims").glob("*.json"))
+        looked.extend(made)
+        with ExitStack() as looking:
+            for path in made:
+                assert tried(looking.enter_context(open(path, "rb")).fileno(), shared=True)
+            return tried(handle, shared=shared)
+
+    monkeypatch.setattr(locks, "_tried", look_first)
+    with folder.claim([run_spec()]) as mine:
+        assert mine == (run_spec(),)
+        assert len(looked) == 1
+        with folder.claim([run_spec()]) as yours:
+            assert yours == ()
+        sweep(folder.folder)
+        assert list((folder.folder / "claims").glob("*.json")) == looked
+    assert inside(folder.folder / "claims") == ["gate.lock"]
+
+
 def test_without_locks_everybody_gets_everything_and_nothing_is_swept(
     folder: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

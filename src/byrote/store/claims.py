@@ -80,7 +80,7 @@ class Claims:
             lock = FileLock(path)
             try:
                 if supported:
-                    lock.acquire()
+                    _acquire(lock)  # Who only looks may hold it for a moment.
                     path.write_text(_text(holder), encoding="utf-8")
             except BaseException:
                 _end(lock)
@@ -109,20 +109,25 @@ class Claims:
                 path.unlink(missing_ok=True)
 
     def _enter(self, lock: FileLock) -> bool:
-        latest = time.monotonic() + PATIENCE
         if not self.folder.is_dir():
             self.folder.mkdir(exist_ok=True)
         try:
-            while not lock.acquire():
-                if time.monotonic() > latest:
-                    raise StoreError(
-                        f"Another process has kept {lock.path} locked for {PATIENCE:g} s. Find out which (fuser, lsof) "
-                        f"and continue or end it, then start again."
-                    )
-                time.sleep(PAUSE)
+            _acquire(lock)
         except LocksUnsupportedError:
             return False
         return True
+
+
+def _acquire(lock: FileLock) -> None:
+    """Try until it is got."""
+    latest = time.monotonic() + PATIENCE
+    while not lock.acquire():
+        if time.monotonic() > latest:
+            raise StoreError(
+                f"Another process has kept {lock.path} locked for {PATIENCE:g} s. Find out which (fuser, lsof) and "
+                f"continue or end it, then start again."
+            )
+        time.sleep(PAUSE)
 
 
 def _holder(*, keys: Collection[str]) -> Holder:
