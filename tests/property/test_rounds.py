@@ -17,6 +17,7 @@ from byrote.data import Examples, Task
 from byrote.execution import Deadline, OnProgress, OnShard, Progress
 from byrote.records import Extras, RunSpec
 from byrote.studies import Lookup, Memorisation, StudyBudget
+from byrote.training import AbstractProbe
 
 TASK = Task(train=Examples(np.zeros((200, 1)), np.arange(200) % 2), test=Examples(np.zeros((50, 1)), [0, 1] * 25))
 PREDICTED = 0.5
@@ -54,6 +55,7 @@ class Trainer:
         deadline: Deadline | None,
         on_progress: OnProgress,
         on_shard: OnShard,
+        probes: Sequence[AbstractProbe],
         keep_weights: bool,
     ) -> bool:
         self.rounds += 1

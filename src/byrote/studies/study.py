@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
 import numpy as np
@@ -29,6 +30,7 @@ from byrote.records import (
     WarmUp,
 )
 from byrote.studies.background import Background
+from byrote.training import AbstractProbe
 
 SUBSET_FRACTION = 0.7
 """m/n of Feldman & Zhang 2020."""
@@ -56,6 +58,8 @@ class Plan(NamedTuple):
 
     runs: tuple[RunSpec, ...]
     fits: tuple[FitSpec, ...]
+    probes: Mapping[RunSpec, tuple[AbstractProbe, ...]] = MappingProxyType({})
+    """What some of the runs have to compute on the way; their results have it in `Run.probes`."""
 
 
 class Outcome(NamedTuple):
