@@ -34,13 +34,13 @@ from byrote.execution import (
     deadline,
     desk,
     forecast,
-    keeper,
     processes,
     session,
 )
 from byrote.execution.shards import Way, cut_shards
 from byrote.models import linear, mlp
 from byrote.records import (
+    NOTHING,
     Baseline,
     CorruptedLabels,
     ExactMatch,
@@ -423,7 +423,7 @@ class Neighbour:
     looks: int = 3
     store: MemoryStore = field(default_factory=MemoryStore)
 
-    def has(self, one: RunSpec | FitSpec, /, *, extras: Extras = keeper.NOTHING) -> bool:
+    def has(self, one: RunSpec | FitSpec, /, *, extras: Extras = NOTHING) -> bool:
         return self.store.has(one, extras=extras)
 
     @contextmanager

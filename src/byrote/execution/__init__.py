@@ -1,6 +1,7 @@
 """Where runs are trained."""
 
 from byrote.execution.deadline import Deadline
+from byrote.execution.describe import describe
 from byrote.execution.executor import AbstractExecutor
 from byrote.execution.keeper import Keeper
 from byrote.execution.local import LocalExecutor
@@ -16,6 +17,7 @@ __all__ = [
     "OnShard",
     "ProcessExecutor",
     "Progress",
+    "describe",
     "silent",
     "unheard",
 ]

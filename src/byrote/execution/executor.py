@@ -13,11 +13,11 @@ from byrote.execution.deadline import Deadline
 from byrote.execution.describe import describe
 from byrote.execution.desk import Desk
 from byrote.execution.forecast import Forecast
-from byrote.execution.keeper import NOTHING, Keeper, is_kept
+from byrote.execution.keeper import Keeper, is_kept
 from byrote.execution.progress import OnProgress, OnShard, Progress, Tally, silent, unheard
 from byrote.execution.session import Ledger, Session, Terms
 from byrote.execution.shards import FitShard, RunShard, Shard, cut_shards
-from byrote.records import Extras, FitSpec, RunSpec
+from byrote.records import NOTHING, Extras, FitSpec, RunSpec
 from byrote.training import AbstractProbe, Remembered
 
 S = TypeVar("S", RunSpec, FitSpec)

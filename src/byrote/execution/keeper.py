@@ -6,9 +6,6 @@ from typing import Protocol, runtime_checkable
 
 from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
 
-NOTHING = Extras()
-"""Besides the training itself."""
-
 
 @runtime_checkable
 class Keeper(Protocol):

@@ -45,7 +45,7 @@ from byrote.records.recipe import (
     with_learning_rate,
 )
 from byrote.records.record import SCHEMA, Cost, Record, Section, TaskCard
-from byrote.records.runs import Extras, Fit, ProbeResult, Run, RunCurves, RunStatus, Trace
+from byrote.records.runs import NOTHING, Extras, Fit, ProbeResult, Run, RunCurves, RunStatus, Trace
 from byrote.records.scores import Interval, Scores
 from byrote.records.specs import (
     AllExamples,
@@ -71,6 +71,7 @@ from byrote.records.specs import (
 
 __all__ = [
     "LATER",
+    "NOTHING",
     "SAM",
     "SCHEMA",
     "SGD",

@@ -83,6 +83,10 @@ class Extras:
         return (self.weights and run.weights is None) or not set(self.probes) <= set(run.probes)
 
 
+NOTHING = Extras()
+"""The training itself is enough."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Run:

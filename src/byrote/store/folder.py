@@ -19,7 +19,19 @@ from safetensors.numpy import load_file, save_file
 from typing_extensions import override
 
 from byrote.core import StoreError
-from byrote.records import Extras, Fit, FitSpec, ProbeResult, Run, RunCurves, RunSpec, Trace, decode, encode
+from byrote.records import (
+    NOTHING,
+    Extras,
+    Fit,
+    FitSpec,
+    ProbeResult,
+    Run,
+    RunCurves,
+    RunSpec,
+    Trace,
+    decode,
+    encode,
+)
 from byrote.store.claims import Claims
 from byrote.store.durable import make_folder, sync_file, sync_folder, sync_tree
 from byrote.store.leftovers import leftover_name, sweep
@@ -36,7 +48,7 @@ from byrote.store.manifest import (
     stamps,
     write_manifest,
 )
-from byrote.store.store import NOTHING, AbstractStore
+from byrote.store.store import AbstractStore
 
 R = TypeVar("R", Run, Fit)
 _PROBE_KEY = re.compile(r"\w[\w.-]*", re.ASCII)

@@ -9,10 +9,7 @@ from typing import final
 
 from typing_extensions import override
 
-from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
-
-NOTHING = Extras()
-"""Besides the training itself."""
+from byrote.records import NOTHING, Extras, Fit, FitSpec, Run, RunSpec
 
 
 class AbstractStore(ABC):
