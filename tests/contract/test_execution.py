@@ -37,7 +37,7 @@ from byrote.execution import (
     processes,
     session,
 )
-from byrote.execution.shards import Way, cut_shards
+from byrote.execution.shards import Shard, Way, cut_shards
 from byrote.models import linear, mlp
 from byrote.records import (
     NOTHING,
@@ -508,6 +508,28 @@ def test_an_interruption_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Pa
     executor(CLASSES, uninterrupted).train(groups)
     for one in groups:
         assert_same(uninterrupted.read_run(one), FolderStore(tmp_path).read_run(one))
+
+
+@pytest.mark.parametrize("how", ["interrupted", "no claims"])
+def test_a_finished_shard_is_kept_though_the_next_cannot_be_handed_out(
+    how: str, with_workers: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finished goes on before its records are written."""
+    store, num_handed_out, begin = MemoryStore(), 0, session.Session._begin
+    monkeypatch.setattr(forecast, "choose_path", lambda data, one, **asked: TrainingPath("single", num_threads=1))
+
+    def refuse(work: session.Session, shard: Shard) -> None:
+        nonlocal num_handed_out
+        num_handed_out += 1
+        if num_handed_out == 3:
+            raise KeyboardInterrupt if how == "interrupted" else StoreError("no claim can be made")
+        begin(work, shard)
+
+    monkeypatch.setattr(session.Session, "_begin", refuse)
+    made, specs = with_workers(CLASSES, store), many(CLASSES, 4)
+    with pytest.raises(KeyboardInterrupt if how == "interrupted" else StoreError):
+        made.train(specs)
+    assert sum(one in store for one in specs) == made.num_trained == 1
 
 
 # --- progress --------------------------------------------------------------------------------------------------------

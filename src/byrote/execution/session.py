@@ -185,8 +185,10 @@ class Session:
         """Keep a shard. Whoever made it goes on with another meanwhile."""
         if self._crew.alongside:
             self._terms.learn(shard, event.seconds)
-            self._hand_out()
-            self._keep(event.records)
+            try:
+                self._hand_out()
+            finally:
+                self._keep(event.records)
         else:
             began = time.monotonic()
             self._keep(event.records)
