@@ -53,9 +53,14 @@ class AbstractExecutor(ABC):
         """Who does the shards."""
 
     @property
+    def trained(self) -> frozenset[RunSpec]:
+        """The runs that this executor has trained and kept so far: not those that were there, nor what others made."""
+        return frozenset(self._ledger.trained)
+
+    @property
     def num_trained(self) -> int:
-        """Runs trained so far by this executor."""
-        return self._ledger.num_trained
+        """How many those are."""
+        return len(self._ledger.trained)
 
     @property
     def failures(self) -> list[str]:

@@ -33,7 +33,7 @@ class Ledger:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self.num_trained = 0
+        self.trained: set[RunSpec] = set()
         self.failures: list[str] = []
         self.given_up: set[RunSpec | FitSpec] = set()
 
@@ -200,16 +200,15 @@ class Session:
     def _keep(self, records: Sequence[Run | Fit]) -> None:
         """Several at once: a store waits for the disk most of the time."""
         with ThreadPoolExecutor(min(len(records), WRITERS)) as writers:
-            for num_runs in writers.map(self._write, records):
-                self._ledger.num_trained += num_runs
+            for written in [writers.submit(self._write, record) for record in records]:
+                written.result()
 
-    def _write(self, record: Run | Fit) -> int:
-        """How many runs that were."""
+    def _write(self, record: Run | Fit) -> None:
         if isinstance(record, Fit):
             self._store.write_fit(record)
-            return 0
-        self._store.write_run(record)
-        return 1
+        else:
+            self._store.write_run(record)
+            self._ledger.trained.add(record.spec)
 
     def _relieve(self, shard: Shard, event: Raised) -> None:
         """Half as many at once, if memory was short; any other exception is the caller's."""
