@@ -228,6 +228,47 @@ def test_predictions_know_how_many_workers_can_be_busy(monkeypatch: pytest.Monke
     assert here.predicted_seconds(one) == here.predicted_seconds(one, num_runs=1)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Populations that were timed: of at most 16 runs at once, four times as fast together as alone."""
+    sizes: list[int] = []
+
+    def choose_path(data: Any, one: RunSpec, *, num_runs: int, **others: Any) -> TrainingPath:
+        sizes.append(num_runs)
+        return stacked(min(num_runs, 16))._replace(seconds_per_visit=1.0 if num_runs == 1 else 0.25)
+
+    monkeypatch.setattr(forecast, "choose_path", choose_path)
+    return sizes
+
+
+def planned() -> forecast.Forecast:
+    return forecast.Forecast(desk.Desk(CLASSES, device=CPU), num_workers=1, num_threads=None, remembered=None)
+
+
+def test_few_runs_first_do_not_keep_many_from_being_trained_together(asked: list[int]) -> None:
+    one, made = many(CLASSES, 1)[0], planned()
+    sizes = [made.way(one, number).path.num_stacked for number in (1, 2, 64, 3, 1, 40, 100, 9)]
+    assert sizes == [1, 2, 16, 4, 1, 16, 16, 16]
+    assert asked == [1, 2, 64, 4]  # One size says enough about others; none is timed twice.
+
+
+def test_a_prediction_does_not_decide_how_many_are_trained_together(asked: list[int]) -> None:
+    one, made = spec(CLASSES, mlp(width=3), epochs=1), planned()
+    assert made.predicted_seconds(one) > 0
+    assert asked == [forecast.MANY]
+    assert made.way(one, 64).path.num_stacked == 16
+
+
+def test_what_was_learnt_of_one_way_holds_for_another_in_proportion(asked: list[int]) -> None:
+    one, made = many(CLASSES, 1)[0], planned()
+    alone, together = made.way(one, 1), made.way(one, 16)
+    assert together.seconds == pytest.approx(alone.seconds / 4)
+    made.learn(one, path=alone.path, seconds=8.0)
+    assert (made.way(one, 1).seconds, made.way(one, 16).seconds) == (8.0, pytest.approx(2.0))
+    made.learn(one, path=alone.path._replace(seconds_per_visit=float("inf")), seconds=3.0)  # timed in vain
+    assert made.way(one, 16).seconds == 3.0
+
+
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": 2, "threads_per_worker": -1}])
 def test_fewer_than_one_worker_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"Expected (workers|threads_per_worker) at least 1, got"):

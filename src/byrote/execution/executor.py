@@ -97,8 +97,8 @@ class AbstractExecutor(ABC):
         return self._forecast.predicted_seconds(spec) / busy
 
     def seconds_per_run(self, spec: RunSpec, *, num_runs: int) -> float:
-        """On one worker, predicted from a few timed steps, or known from runs like it."""
-        return self._forecast.seconds_per_run(spec, num_runs=num_runs)
+        """On one worker, predicted from a few timed steps and from how long runs like it took."""
+        return self._forecast.way(spec, num_runs).seconds
 
     def train(
         self,
@@ -205,12 +205,12 @@ class AbstractExecutor(ABC):
             return len(shard.specs)
         if isinstance(shard, FitShard):
             return len(shard.specs) if deadline.left > 0 else 0
-        seconds = self.seconds_per_run(shard.specs[0], num_runs=len(shard.specs))
+        seconds = self._forecast.seconds_per_run(shard.specs[0], path=shard.path)
         return min(len(shard.specs), max(0, int(deadline.left / seconds)))
 
     def _learn(self, shard: Shard, seconds: float) -> None:
         if isinstance(shard, RunShard):
-            self._forecast.learn(shard.specs[0], seconds / len(shard.specs))
+            self._forecast.learn(shard.specs[0], path=shard.path, seconds=seconds / len(shard.specs))
 
     def _refuse_strangers(self, specs: Sequence[RunSpec | FitSpec]) -> None:
         others = {spec.task for spec in specs} - {self._task.fingerprint}

@@ -1,5 +1,6 @@
 """How runs are trained and how long that takes, from a few timed steps and from runs that are done."""
 
+import math
 import time
 from dataclasses import replace
 from typing import NamedTuple, final
@@ -8,8 +9,10 @@ from byrote.data import Task
 from byrote.execution.desk import Desk
 from byrote.execution.shards import RunShard, Way
 from byrote.records import AllExamples, RunSpec, Sample, TrueInputs
-from byrote.training import Path, Remembered, batchmates, choose_path, threads
+from byrote.training import STACKS, Path, Remembered, batchmates, choose_path, threads
 
+DOUBLED_TWICE = 4
+"""A stack that a population had room for so many times over would not be larger in a larger population."""
 TEST_COST = 0.4
 """Evaluating an example, against training on it."""
 MANY = 8
@@ -41,6 +44,19 @@ UNREHEARSED = Speed(1.2, 0.0)
 """Where no rehearsal was held."""
 
 
+class _Timed(NamedTuple):
+    """What was found out about populations of a size."""
+
+    size: int
+    path: Path
+
+    def holds_for(self, size: int) -> bool:
+        """Whether another size would be trained alike."""
+        if size <= self.size:
+            return self.path.num_stacked <= size
+        return self.path.num_stacked * DOUBLED_TWICE <= self.size
+
+
 @final
 class Forecast:
     """Ways and durations, each found out once."""
@@ -56,21 +72,22 @@ class Forecast:
         """
         self._desk, self._num_workers, self._num_threads = desk, num_workers, num_threads
         self._remembered = remembered
-        self._paths: dict[tuple[RunSpec, bool], Path] = {}
-        self._seconds: dict[RunSpec, float] = {}
+        self._found: dict[RunSpec, list[_Timed]] = {}
+        self._learnt: dict[RunSpec, Way] = {}
         self._speeds: dict[RunSpec, Speed] = {}
 
     def way(self, spec: RunSpec, num_runs: int) -> Way:
         """How a run is trained that is one of so many like it, and how long that takes."""
-        return Way(self._path(spec, num_runs), self.seconds_per_run(spec, num_runs=num_runs))
+        path = self._path(spec, num_runs)
+        return Way(path, self.seconds_per_run(spec, path=path))
 
-    def seconds_per_run(self, spec: RunSpec, *, num_runs: int) -> float:
-        """On one worker; predicted from a few timed steps, or known from runs like it."""
-        key = _alike(spec)
-        if key not in self._seconds:
-            speed = self._speeds.get(_whole(spec), UNREHEARSED)
-            self._seconds[key] = speed.duration(self._path(spec, num_runs), visits=_visits(spec, self._desk.task))
-        return self._seconds[key]
+    def seconds_per_run(self, spec: RunSpec, *, path: Path) -> float:
+        """On one worker, trained in this way; predicted from a few timed steps and from how long runs like it took."""
+        timed, learnt = self._timed_seconds(spec, path), self._learnt.get(_alike(spec))
+        if learnt is None:
+            return timed
+        ratio = timed / self._timed_seconds(spec, learnt.path)
+        return learnt.seconds * (ratio if math.isfinite(ratio) and ratio > 0 else 1.0)
 
     def predicted_seconds(self, spec: RunSpec) -> float:
         """Of one run among many on one worker, timed and rehearsed once per learner on the task as it is."""
@@ -80,22 +97,31 @@ class Forecast:
                 self._speeds[whole] = self._rehearse(whole)
         return self._speeds[whole].duration(self._path(whole, MANY), visits=_visits(spec, self._desk.task))
 
-    def learn(self, spec: RunSpec, seconds: float) -> None:
-        """A run like this took so long."""
-        self._seconds[_alike(spec)] = seconds
+    def learn(self, spec: RunSpec, *, path: Path, seconds: float) -> None:
+        """A run like this, trained in this way, took so long."""
+        self._learnt[_alike(spec)] = Way(path, seconds)
+
+    def _timed_seconds(self, spec: RunSpec, path: Path) -> float:
+        speed = self._speeds.get(_whole(spec), UNREHEARSED)
+        return speed.duration(path, visits=_visits(spec, self._desk.task))
 
     def _path(self, spec: RunSpec, num_runs: int) -> Path:
-        key = (_alike(spec), num_runs > 1)
-        if key not in self._paths:
-            with threads(self._num_threads):
-                self._paths[key] = choose_path(
-                    self._desk.training_data(spec),
-                    spec,
-                    num_runs=num_runs,
-                    num_workers=self._num_workers,
-                    remembered=self._remembered,
-                )
-        return self._paths[key]
+        """The fastest; timed anew where another size of population says nothing about this one."""
+        size = _rounded_up(num_runs)
+        found = self._found.setdefault(_alike(spec), [])
+        for known in found:
+            if known.holds_for(size):
+                return known.path
+        with threads(self._num_threads):
+            path = choose_path(
+                self._desk.training_data(spec),
+                spec,
+                num_runs=size,
+                num_workers=self._num_workers,
+                remembered=self._remembered,
+            )
+        found.append(_Timed(size, path))
+        return path
 
     def _rehearse(self, whole: RunSpec) -> Speed:
         """Train a few runs on a part of the task in earnest, but for few epochs: what an epoch takes, and the rest."""
@@ -119,6 +145,11 @@ class Forecast:
         began = time.perf_counter()
         self._desk.do(RunShard(specs=specs, path=path, cost=0.0), on_epoch=lambda num_runs: None)
         return (time.perf_counter() - began) / len(specs)
+
+
+def _rounded_up(num_runs: int) -> int:
+    """To a size that a stack may have; larger populations are trained as ones of the largest are."""
+    return next((size for size in STACKS if size >= num_runs), STACKS[-1])
 
 
 def _visits(spec: RunSpec, task: Task) -> float:

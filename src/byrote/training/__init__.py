@@ -1,7 +1,7 @@
 """The population engine: many runs trained at once, the same numbers however they are cut."""
 
 from byrote.training.nature import Method, Nature, inspect_model
-from byrote.training.paths import Path, choose_path, threads
+from byrote.training.paths import STACKS, Path, choose_path, threads
 from byrote.training.population import DTYPES, TrainingData, training_data
 from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Features, Given, GradientGram, LogSpaced, Moment
 from byrote.training.remembered import Remembered, RememberedPath
@@ -10,6 +10,7 @@ from byrote.training.train import train
 
 __all__ = [
     "DTYPES",
+    "STACKS",
     "AbstractProbe",
     "Answers",
     "Checkpoint",
