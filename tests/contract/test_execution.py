@@ -331,6 +331,28 @@ def test_no_shard_takes_longer_than_a_fair_share_of_the_work(num_workers: int) -
         assert len({batchmates(one) for one in shard}) == 1
 
 
+@pytest.mark.parametrize(("seconds_left", "most"), [(1000.0, 8), (35.0, 3), (4.0, 1), (-1.0, 1)])
+def test_before_a_deadline_no_shard_of_a_worker_is_a_large_part_of_the_time_left(
+    seconds_left: float, most: int
+) -> None:
+    specs, seconds = many(CLASSES, 64), {"seconds_left": seconds_left}
+    way = Way(stacked(8), 1.0)
+    alone, aside = (
+        [list(shard.specs) for shard in cut_shards(specs, way=lambda *_: way, num_workers=number, **seconds)]
+        for number in (1, 2)
+    )
+    assert max(map(len, aside)) == most
+    assert [one for shard in aside for one in shard] == specs
+    assert max(map(len, alone)) == 8
+
+
+def test_a_shard_that_is_cut_short_is_trained_as_so_few_are() -> None:
+    """Of three each takes twice as long as of 64."""
+    ways = {number: Way(stacked(number), {64: 1.0, 3: 2.0}[number]) for number in (64, 3)}
+    shards = cut_shards(many(CLASSES, 64), way=lambda one, number: ways[number], num_workers=2, seconds_left=35.0)
+    assert {(shard.path.num_stacked, shard.cost / len(shard.specs)) for shard in shards} == {(3, 2.0)}
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_the_same_path_gives_the_same_bits_with_and_without_workers(
     num_workers: int, in_process: Make, with_workers: Make, monkeypatch: pytest.MonkeyPatch
@@ -812,6 +834,38 @@ def test_workers_are_abandoned_in_time(with_workers: Make, monkeypatch: pytest.M
     assert not made.train([long], deadline=Deadline(began=began, ends=began + 2.0))
     assert 2.2 <= time.monotonic() - began < 3.2
     assert long not in store
+
+
+def test_a_worker_that_was_stopped_at_a_fit_is_replaced_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting takes seconds, which go by while the training is planned, and which it is told of."""
+    monkeypatch.setattr(forecast, "choose_path", lambda *_, **__: TrainingPath("single", seconds_per_visit=1e-12))
+    endless = FitSpec(task=CLASSES.fingerprint, baseline=Forest(num_trees=10**6), seed=0)
+    with ProcessExecutor(CLASSES, store=MemoryStore(), device=CPU, workers=1) as made:
+        crew = made._processes
+        assert crew.seconds_to_start == 0.0  # Nobody knows yet.
+        began = time.monotonic()
+        assert made.fit(fits()[:1])
+        to_start = time.monotonic() - began
+        assert crew.seconds_to_start == 0.0
+        first = [worker.process.pid for worker in crew._workers]
+        assert not made.fit([endless], deadline=ends_in(0.5))
+        second = [worker.process.pid for worker in crew._workers]
+        assert len(second) == len(first) == 1
+        assert second != first
+        soon = ends_in(0.5 * crew.seconds_to_start)
+        assert 0 < soon.length < to_start
+        assert not made.train(many(CLASSES, 1), deadline=soon)
+        assert soon.left > 0
+        assert made.train(many(CLASSES, 1))
+        assert [worker.process.pid for worker in crew._workers] == second
+        assert not made.train([spec(CLASSES, mlp(width=3), epochs=10**6)], deadline=ends_in(0.5))
+        assert crew._workers == []
+        assert 0 < crew.seconds_to_start < to_start
+
+
+def ends_in(seconds: float) -> Deadline:
+    now = time.monotonic()
+    return Deadline(began=now, ends=now + seconds)
 
 
 SCRIPT = """

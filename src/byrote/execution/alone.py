@@ -31,6 +31,11 @@ class Alone(AbstractCrew):
     def alongside(self) -> bool:
         return False
 
+    @property
+    @override
+    def seconds_to_start(self) -> float:
+        return 0.0
+
     @override
     def begin(self, number: int, shard: Shard) -> None:
         self._given = number, shard
@@ -50,6 +55,10 @@ class Alone(AbstractCrew):
     @override
     def abandon(self) -> None:
         self._given = None
+
+    @override
+    def call_back(self) -> None:
+        """Nobody was sent home."""
 
     @override
     def close(self) -> None:

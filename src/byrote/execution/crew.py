@@ -54,6 +54,11 @@ class AbstractCrew(ABC):
     def alongside(self) -> bool:
         """Whether shards are done while this process does something else."""
 
+    @property
+    @abstractmethod
+    def seconds_to_start(self) -> float:
+        """Until the next shard would be begun, as far as is known, when someone is free: workers may be starting."""
+
     @abstractmethod
     def begin(self, number: int, shard: Shard) -> None:
         """Give a shard to someone who is free."""
@@ -74,6 +79,13 @@ class AbstractCrew(ABC):
     @abstractmethod
     def abandon(self) -> None:
         """Let nothing stay under way."""
+
+    @abstractmethod
+    def call_back(self) -> None:
+        """Call in others for those who were sent home with what they were at; they come while something else is done.
+
+        They are not waited for.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -138,6 +138,7 @@ class AbstractExecutor(ABC):
             self._open(specs, extras=extras),
             way=self._forecast.way,
             num_workers=self.num_workers,
+            seconds_left=None if deadline is None else deadline.left - self._crew.seconds_to_start,
             probes=probes,
             keep_weights=keep_weights,
         )
@@ -156,7 +157,8 @@ class AbstractExecutor(ABC):
 
         Args:
             specs: most important first.
-            deadline: no fit is begun after it, and one under way in a worker is dropped; None: no limit.
+            deadline: no fit is begun after it, and one under way in a worker is dropped, for which a new worker is
+                started at once; None: no limit.
             on_progress: told before every fit, and after it.
             on_shard: told after every fit that is whole in the store.
 
@@ -170,6 +172,7 @@ class AbstractExecutor(ABC):
         self._refuse_strangers(specs)
         shards = [FitShard(specs=(spec,)) for spec in self._open(specs, extras=NOTHING)]
         self._work(shards, extras=NOTHING, deadline=deadline, on_progress=on_progress, on_shard=on_shard)
+        self._crew.call_back()
         done = not self.missing(specs)
         if done:
             on_progress(Progress("fitting", len(shards), len(shards)))
@@ -206,7 +209,8 @@ class AbstractExecutor(ABC):
         if isinstance(shard, FitShard):
             return len(shard.specs) if deadline.left > 0 else 0
         seconds = self._forecast.seconds_per_run(shard.specs[0], path=shard.path)
-        return min(len(shard.specs), max(0, int(deadline.left / seconds)))
+        left = deadline.left - self._crew.seconds_to_start
+        return min(len(shard.specs), max(0, int(left / seconds)))
 
     def _learn(self, shard: Shard, seconds: float) -> None:
         if isinstance(shard, RunShard):

@@ -1,8 +1,10 @@
 """Train in several processes of this machine."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -97,7 +99,7 @@ class _Worker:
 
     def __init__(self, process: LokyProcess, *, connection: Connection) -> None:
         self.process, self.connection = process, connection
-        self.ready = False
+        self.ready, self.began = False, time.monotonic()
         self.job: _Job | None = None
         self.packed = b""
         """The shard of its job."""
@@ -113,7 +115,9 @@ class Processes(AbstractCrew):
         self._task, self._device = task, device
         self._num_workers, self._num_threads = num_workers, num_threads
         self._workers: list[_Worker] = []
-        self._stillborn = 0
+        self._stillborn, self._sent_home = 0, 0
+        self._seconds_to_start = math.inf
+        """The least that it took a worker; infinite: none has started yet."""
 
     @property
     @override
@@ -125,12 +129,19 @@ class Processes(AbstractCrew):
     def alongside(self) -> bool:
         return True
 
+    @property
+    @override
+    def seconds_to_start(self) -> float:
+        known = self._seconds_to_start if math.isfinite(self._seconds_to_start) else 0.0
+        now = time.monotonic()
+        coming = [0.0 if worker.ready else max(0.0, known - (now - worker.began)) for worker in self._idle()]
+        return min(coming, default=known)
+
     @override
     def begin(self, number: int, shard: Shard) -> None:
         packed = _packed(shard)
-        for dead in [worker for worker in self._workers if worker.job is None and worker.process.exitcode is not None]:
-            self._end(dead)
-        worker = next((worker for worker in self._workers if worker.job is None), None) or self._start()
+        idle = sorted(self._idle(), key=lambda worker: (not worker.ready, worker.began))
+        worker = idle[0] if idle else self._start()
         worker.job, worker.packed, worker.records = _Job(number, shard), packed, []
         if worker.ready:
             _send(worker, packed)
@@ -146,8 +157,16 @@ class Processes(AbstractCrew):
 
     @override
     def abandon(self) -> None:
-        for worker in self._busy():
+        busy = self._busy()
+        self._sent_home = len(busy)
+        for worker in busy:
             self._end(worker)
+
+    @override
+    def call_back(self) -> None:
+        for _ in range(self._sent_home):
+            self._start()
+        self._sent_home = 0
 
     @override
     def close(self) -> None:
@@ -156,6 +175,25 @@ class Processes(AbstractCrew):
 
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.job is not None]
+
+    def _idle(self) -> list[_Worker]:
+        """Those who live and have nothing to do, greeted if they have come meanwhile."""
+        idle = [worker for worker in self._workers if worker.job is None]
+        for worker in idle:
+            if worker.process.exitcode is not None:
+                self._end(worker)
+            elif not worker.ready:
+                with suppress(EOFError, OSError):  # It is dying, which will be noticed when it is listened to.
+                    if worker.connection.poll():
+                        worker.connection.recv_bytes()
+                        self._greet(worker)
+        return [worker for worker in idle if worker in self._workers]
+
+    def _greet(self, worker: _Worker) -> None:
+        """A worker has said that it is ready."""
+        self._stillborn, worker.ready = 0, True
+        self._seconds_to_start = min(self._seconds_to_start, time.monotonic() - worker.began)
+        _send(worker, pack(self._task))
 
     def _start(self) -> _Worker:
         with _no_interrupts():  # A worker inherits that it cannot be interrupted, from its first moment on.
@@ -184,8 +222,7 @@ class Processes(AbstractCrew):
     def _heard(self, worker: _Worker, job: _Job, message: Any, on_epochs: OnEpochs) -> Event | None:
         match message:
             case Ready():
-                self._stillborn, worker.ready = 0, True
-                _send(worker, pack(self._task))
+                self._greet(worker)
                 _send(worker, worker.packed)
             case Epochs():
                 on_epochs(job.number, message.number)

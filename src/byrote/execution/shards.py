@@ -37,6 +37,10 @@ Shard = RunShard | FitShard
 S = TypeVar("S", bound=RunShard | FitShard)
 
 
+PART = 0.1
+"""Of the time left, what a shard may take at most where workers may be stopped at a deadline."""
+
+
 class Way(NamedTuple):
     """How a group of runs is trained."""
 
@@ -60,6 +64,7 @@ def cut_shards(
     *,
     way: Callable[[RunSpec, int], Way],
     num_workers: int,
+    seconds_left: float | None = None,
     probes: Sequence[AbstractProbe] = (),
     keep_weights: bool = False,
 ) -> list[RunShard]:
@@ -73,6 +78,8 @@ def cut_shards(
         specs: most important first.
         way: of one run among so many like it.
         num_workers: who will share the work.
+        seconds_left: until work under way may be dropped: several workers get shards of a small part of it, so that
+            little is lost; None: no limit.
         probes: asked of every run.
         keep_weights: asked of every run.
     """
@@ -81,9 +88,15 @@ def cut_shards(
         groups.setdefault(batchmates(spec), []).append(_Placed(position, spec))
     ways = [way(members[0].spec, len(members)) for members in groups.values()]
     total = sum(chosen.seconds * len(members) for chosen, members in zip(ways, groups.values(), strict=True))
+    longest = total / num_workers
+    if seconds_left is not None and num_workers > 1:
+        longest = min(longest, PART * max(0.0, seconds_left))
     shards: list[tuple[float, RunShard]] = []
     for chosen, members in zip(ways, groups.values(), strict=True):
-        size = _most_together(chosen, len(members), longest=total / num_workers)
+        size = _most_together(chosen, len(members), longest=longest)
+        if size < min(chosen.path.num_stacked, len(members)):
+            chosen = way(members[0].spec, size)
+            size = min(size, chosen.path.num_stacked)
         for indices in np.array_split(np.arange(len(members)), math.ceil(len(members) / size)):
             cut = [members[index] for index in indices]
             shard = RunShard(
