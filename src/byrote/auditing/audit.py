@@ -98,7 +98,10 @@ def audit(
             refuse_folder(folder, task=task.name)
         on_progress(Progress("measuring the speed of this machine", 0, 1))
         setting.try_model()
-        bounds = None if runs is not None else limits(setting.planner, seconds=seconds_of(budget), began=started)
+        bounds = None
+        if runs is None:
+            looking = setting.background.forecast(**setting.looks)
+            bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking)
         if folder is not None:
             claim_folder(folder, about={"task": task.name, "fingerprint": task.fingerprint})
         on_progress(Progress("looking at the data", 0, 1))

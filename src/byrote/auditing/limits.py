@@ -34,20 +34,21 @@ def finishing_seconds(task: Task) -> float:
     return FINISHING + FINISHING_PER_EXAMPLE * len(task.train)
 
 
-def limits(planner: Planner, *, seconds: float, began: float) -> Limits:
+def limits(planner: Planner, *, seconds: float, began: float, looking: float) -> Limits:
     """Take a budget apart.
 
     Args:
         planner: knows what the smallest audit costs.
         seconds: the whole budget.
         began: when it began, in seconds of `time.monotonic`.
+        looking: seconds until the data have been looked at.
 
     Raises:
         BudgetError: the smallest audit takes longer; the message says how long.
     """
     finishing = max(finishing_seconds(planner.task), FINISHING_SHARE * seconds)
     needed = planner.least()
-    least = math.ceil(time.monotonic() - began + needed + finishing)
+    least = math.ceil(time.monotonic() - began + looking + needed + finishing)
     if least > seconds:
         raise BudgetError(
             f"A budget of {seconds:g} s is too small: with {planner.learner} the smallest audit takes about "

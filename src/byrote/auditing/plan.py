@@ -141,9 +141,9 @@ def plan(
         on_progress(Progress("measuring the speed of this machine", 0, 1))
         if runs is not None:
             return _told(setting, setting.planner.fixed(runs), bounds=None, looking=0.0)
-        bounds = limits(setting.planner, seconds=seconds_of(budget), began=started)
-        most = USUAL if budget is None else GENEROUS
         looking = setting.background.forecast(**setting.looks)
+        bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking)
+        most = USUAL if budget is None else GENEROUS
         fitting = _fitting_seconds(setting, bounds, looking=looking)
         budgets = setting.planner.within(PLANNED * (bounds.training.left - looking - fitting), most)
         return _told(setting, budgets, bounds=bounds, looking=looking)

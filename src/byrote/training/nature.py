@@ -275,7 +275,9 @@ class _Answers(NamedTuple):
 
 
 def _answers(networks: AbstractNetworks, x: Tensor, *, seeds: Sequence[int], rate: float) -> _Answers:
-    """In evaluation mode, and in a training pass on half the examples with dropout."""
+    """In evaluation mode on shared inputs, and in a training pass, on inputs of one's own, on half the examples with
+    dropout.
+    """
     shared = x.expand(len(seeds), *x.shape)
     included = torch.ones(len(seeds), len(x), dtype=torch.bool, device=x.device)
     included[:, 1::2] = False
@@ -283,7 +285,7 @@ def _answers(networks: AbstractNetworks, x: Tensor, *, seeds: Sequence[int], rat
     dropout = torch.full((len(seeds),), rate, dtype=x.dtype, device=x.device)
     evaluated = networks.outputs(shared)
     before = {name: part.clone() for name, part in networks.state().items()}
-    learnt = networks.forward(shared, Pass(included, keys, dropout, 0)).clone()
+    learnt = networks.forward(shared.contiguous(), Pass(included, keys, dropout, 0)).clone()
     gradients = networks.gradients(torch.where(included[..., None], 2 * learnt, 0))
     rulebook = Rulebook([Recipe(optimiser=SGD(lr=1.0, momentum=0.0))] * len(seeds), total=1, device=x.device)
     with torch.no_grad():
