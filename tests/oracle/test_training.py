@@ -361,7 +361,9 @@ TORCHS: list[tuple[Schedule, Any, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "make", "every"), TORCHS, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(
+    ("schedule", "make", "every"), TORCHS, ids=lambda part: "torch" if callable(part) else str(part)[:40]
+)
 def test_schedules_are_those_of_torch(schedule: Schedule, make: Any, every: int) -> None:
     expected = torchs_rates(make, every=every)
     assert [rate(schedule, step=step) for step in range(100)] == pytest.approx(expected, rel=1e-9)
