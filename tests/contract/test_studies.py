@@ -13,9 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from byrote.data import Task
+from byrote.measures import Nearest
 from byrote.records import Sample, Section, dumps, encode, loads
 from byrote.report import write_report
-from byrote.studies import STUDIES, AbstractStudy, Lookup, Memorisation, Outcome, RandomData, StudyBudget
+from byrote.studies import (
+    STUDIES,
+    AbstractStudy,
+    Background,
+    Lookup,
+    Memorisation,
+    Outcome,
+    RandomData,
+    StudyBudget,
+    background,
+)
 from cheap_runs import LEARNER, fake_fit, fake_run, summarise, task_of
 from sample_record import every_kind_record
 
@@ -227,3 +238,25 @@ def test_figures_can_be_drawn(task: Task, tmp_path: Path) -> None:
     sections = tuple(answer(STUDIES[name](), task, budget_of()).section for name in STUDIES)
     record = replace(every_kind_record(), sections=sections)
     assert write_report(record, path=tmp_path / "report.html").exists()
+
+
+def test_how_long_looking_takes_is_foreseen_and_nothing_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which a search takes 0.3 s, and 1 ms for every query."""
+    clock, searches, search = [0.0], list[int](), background.nearest
+
+    def slow(reference: np.ndarray, queries: np.ndarray) -> Nearest:
+        clock[0] += 0.3 + 0.001 * len(queries)
+        searches.append(len(queries))
+        return search(reference, queries)
+
+    monkeypatch.setattr(background, "nearest", slow)
+    monkeypatch.setattr(background.time, "perf_counter", lambda: clock[0])
+    looked = Background(task_of(num_train=40, num_test=1000))
+    assert looked.forecast(neighbours=False, leaks=False) == 0
+    assert looked.forecast(neighbours=True, leaks=False) == pytest.approx(1.3)
+    assert looked.forecast(neighbours=False, leaks=True) == pytest.approx(2.6)
+    assert max(searches) < 100
+    for _ in range(2):
+        looked.look(neighbours=True, leaks=True)
+    assert searches.count(1000) == 1
+    assert looked.leaks.num_exact == 0

@@ -8,8 +8,8 @@ from byrote.data import Task
 from byrote.measures import Nearest, nearest
 from byrote.studies.leaks import Leaks, find_leaks
 
-REHEARSED = 0.02
-"""Share of the test examples whose nearest neighbours are looked up to know how long all of them take."""
+FEW, MORE = 0.01, 0.08
+"""Shares of the test examples whose nearest neighbours are looked up to know how long all of them take."""
 
 
 @final
@@ -43,7 +43,10 @@ class Background:
         if not (neighbours or leaks):
             return 0.0
         train, test = (self.task.normalise(x).reshape(len(x), -1) for x in (self.task.train.x, self.task.test.x))
-        few = max(1, round(REHEARSED * len(test)))
-        began = time.perf_counter()
-        nearest(train, test[:few])
-        return (time.perf_counter() - began) * len(test) / few * (2 if leaks else 1)
+        numbers, seconds = [max(1, round(share * len(test))) for share in (FEW, MORE)], list[float]()
+        for number in numbers:
+            began = time.perf_counter()
+            nearest(train, test[:number])
+            seconds.append(time.perf_counter() - began)
+        each = max(0.0, seconds[1] - seconds[0]) / max(1, numbers[1] - numbers[0])
+        return (seconds[1] + each * (len(test) - numbers[1])) * (2 if leaks else 1)
