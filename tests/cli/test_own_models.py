@@ -43,7 +43,9 @@ def test_a_forward_that_fails_at_once(byrote: Command) -> None:
 
 
 def test_a_forward_that_fails_in_the_middle_of_training(byrote: Command) -> None:
-    late = "x, self.visits = x.sin(), self.visits + 1\n        if self.visits > 9: raise RuntimeError('the tenth visit')"
+    late = (
+        "x, self.visits = x.sin(), self.visits + 1\n        if self.visits > 9: raise RuntimeError('the tenth visit')"
+    )
     answer = byrote("study", "memorisation", "animals.csv", *RUNS, "--model", net(first=late))
     refused(answer, "the tenth visit", "line 12")
 
