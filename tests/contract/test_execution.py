@@ -335,10 +335,12 @@ def test_no_shard_takes_longer_than_a_fair_share_of_the_work(num_workers: int) -
 def test_before_a_deadline_no_shard_of_a_worker_is_a_large_part_of_the_time_left(
     seconds_left: float, most: int
 ) -> None:
-    specs, seconds = many(CLASSES, 64), {"seconds_left": seconds_left}
-    way = Way(stacked(8), 1.0)
+    specs, way = many(CLASSES, 64), Way(stacked(8), 1.0)
     alone, aside = (
-        [list(shard.specs) for shard in cut_shards(specs, way=lambda *_: way, num_workers=number, **seconds)]
+        [
+            list(shard.specs)
+            for shard in cut_shards(specs, way=lambda *_: way, num_workers=number, seconds_left=seconds_left)
+        ]
         for number in (1, 2)
     )
     assert max(map(len, aside)) == most
@@ -841,7 +843,7 @@ def test_a_worker_that_was_stopped_at_a_fit_is_replaced_before_it_is_needed(monk
     monkeypatch.setattr(forecast, "choose_path", lambda *_, **__: TrainingPath("single", seconds_per_visit=1e-12))
     endless = FitSpec(task=CLASSES.fingerprint, baseline=Forest(num_trees=10**6), seed=0)
     with ProcessExecutor(CLASSES, store=MemoryStore(), device=CPU, workers=1) as made:
-        crew = made._processes
+        crew: Any = made._crew
         assert crew.seconds_to_start == 0.0  # Nobody knows yet.
         began = time.monotonic()
         assert made.fit(fits()[:1])
