@@ -167,8 +167,8 @@ def test_learnt_and_memorised_are_what_they_are() -> None:
     np.testing.assert_array_equal(table["memorisation"].to_numpy(), np.repeat([0.0, 1.0, 0.0], [100, 50, 50]))
     np.testing.assert_array_equal(table["heldout_correct"].to_numpy(), np.repeat([1.0, 0.0, 0.0], [100, 50, 50]))
     assert table["status"].to_pylist() == ["learnt"] * 100 + ["memorised"] * 50 + ["never fitted"] * 50
-    never = outcome.section.findings[0]
-    assert (never.value, never.verdict) == (0.25, "holds")
+    fitted = outcome.section.findings[0]
+    assert (fitted.claim, fitted.value, fitted.verdict) == ("training-examples-are-fitted", 0.75, "does not hold")
     assert outcome.section.summary.startswith("50 of 200 training examples (25.0 %) are known by rote")
 
 

@@ -1,6 +1,7 @@
 """The population engine against the loop that everyone writes: float64, every number equal."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import cycle
 from typing import Any
@@ -81,7 +82,7 @@ CASES: list[tuple[str, Any, tuple[Method, ...]]] = [
     ("images", dropped_chain, DENSE),
     ("classes", Written, DENSE),
     ("images", Written, DENSE),
-    ("classes", DroppedTwice, STACKED),
+    ("classes", DroppedTwice, DENSE),
     ("classes", Residual, STACKED),
     ("classes", Hooked, STACKED),
     ("images", cnn(width=2), UNFOLDED),
@@ -135,6 +136,11 @@ REGULARISERS = [
     Regularisers(clip_norm=0.2, label_smoothing=0.1),
     Regularisers(input_noise=0.1, clip_norm=1.0),
 ]
+
+
+def suited(kind: str, regular: Regularisers) -> Regularisers:
+    """Numbers have no labels to smooth."""
+    return replace(regular, label_smoothing=0.0) if kind == "numbers" else regular
 
 
 @cache
@@ -207,7 +213,7 @@ def test_every_layer_trains_by_every_method_as_in_the_plain_loop(
     """A population of other numbers and regularisers, dropout among them, cut into 3 + 1."""
     task = TASKS[kind]
     specs = [
-        member(index, kind, model, optimiser=optimiser, schedule=schedule, regularisers=regular)
+        member(index, kind, model, optimiser=optimiser, schedule=schedule, regularisers=suited(kind, regular))
         for index, (optimiser, schedule, regular) in enumerate(
             zip(cycle(BASES["sgd"][1:]), (Cosine(), WarmUp(steps=3), Linear()), REGULARISERS, strict=False)
         )
@@ -288,7 +294,9 @@ def test_one_rate_of_dropout_for_all(method: Method, rate: float) -> None:
 @pytest.mark.parametrize("method", DENSE)
 def test_one_set_of_regularisers_for_all(method: Method, kind: str, regular: Regularisers) -> None:
     optimiser = SAM(base=SGD(lr=0.05, weight_decay=0.01))
-    specs = [member(index, kind, mlp(width=7), optimiser=optimiser, regularisers=regular) for index in range(2)]
+    specs = [
+        member(index, kind, mlp(width=7), optimiser=optimiser, regularisers=suited(kind, regular)) for index in range(2)
+    ]
     assert_plain_by(of_size(method, 2), kind, specs)
 
 
@@ -330,7 +338,6 @@ SWITCHES: dict[str, list[tuple[Switch, ...]]] = {
         (Switch(step=4, optimiser=SGD(lr=0.05), batch_size=8, schedule=Cosine(), regularisers=REGULARISERS[1]),),
         (Switch(step=4, optimiser=SGD(lr=0.05), batch_size=8, schedule=WarmUp(steps=9), regularisers=REGULARISERS[2]),),
     ],
-    "after the end": [(Switch(step=1000, optimiser=Adam()),)] * 2,
 }
 
 
@@ -338,7 +345,7 @@ SWITCHES: dict[str, list[tuple[Switch, ...]]] = {
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_on_the_way_is_the_plain_loop(name: str, method: Method) -> None:
     specs = [
-        member(index, "classes", mlp(width=7), optimiser=SGD(lr=0.05), switches=switches)
+        member(index, "classes", mlp(width=7), optimiser=SGD(lr=0.05), switches=switches, epochs=4)
         for index, switches in enumerate(SWITCHES[name])
     ]
     assert_plain_by(of_size(method, 2), "classes", specs)
