@@ -19,7 +19,7 @@ from byrote.training.population import TrainingData, run_targets
 from byrote.training.probes import ProbeRecord
 from byrote.training.rules import phases
 
-EVALUATED_TOGETHER = 256
+EVALUATED_TOGETHER = 128
 """Inputs in one evaluation pass: activations that stay in the processor's caches, and are not asked of the system."""
 
 
