@@ -8,7 +8,7 @@ from byrote.auditing.plan import AuditPlan, PlannedFits, PlannedRuns, plan
 from byrote.auditing.recipes import default_learner, default_recipe
 from byrote.auditing.result import Audit
 from byrote.auditing.setting import Workers, num_workers
-from byrote.auditing.table import Table
+from byrote.scoring import Table
 
 __all__ = [
     "Audit",

@@ -10,10 +10,10 @@ from typing import final
 import pyarrow as pa
 
 from byrote.auditing.folder import claim_folder, findings_table, read_examples, read_record, write_audit
-from byrote.auditing.table import Table
 from byrote.core import ByroteError, UnknownNameError, did_you_mean
 from byrote.records import Finding, Record
 from byrote.report import write_report
+from byrote.scoring import Table
 
 
 @final
