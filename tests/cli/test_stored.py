@@ -63,6 +63,10 @@ def test_a_folder_without_runs_says_where_there_are_some(byrote: Command) -> Non
     assert (answer.status, answer.stdout) == (0, "")
     assert "There are no runs in outer. There are some in outer/inner." in answer.stderr
     assert listed(byrote, "outer") == []
+    key = next(path.name for path in Path("outer/inner/runs").iterdir())
+    within = byrote("runs", f"outer/inner/runs/{key}")
+    assert within.status == 0
+    assert f"There are some in {Path('outer/inner').resolve()}." in within.stderr
 
 
 def test_weights_are_kept_when_asked_for_and_runs_without_them_are_trained_again(byrote: Command) -> None:

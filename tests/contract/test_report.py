@@ -231,6 +231,15 @@ def test_a_stopped_audit_says_so() -> None:
     assert "Stopped early" not in render(sample_record())
 
 
+def test_what_probes_cost_is_told_as_a_share_of_the_training_without_them() -> None:
+    record = sample_record()
+    probed = dataclasses.replace(
+        record, cost=dataclasses.replace(record.cost, training_seconds=66.0, probing_seconds=6.0)
+    )
+    assert "6.0 s, 10.0 % of the rest" in render(probed)
+    assert "of the rest" not in render(record)
+
+
 def test_a_section_without_findings_figures_and_notes_is_drawn() -> None:
     record = sample_record()
     bare = dataclasses.replace(record.sections[0], findings=(), figures=(), notes=(), summary="")

@@ -958,6 +958,7 @@ def test_a_list_says_what_is_there(folder: FolderStore) -> None:
     one, two = list_runs(folder.folder)
     assert (one.key, one.kind, one.status, one.message) == (run.spec.key, "run", "diverged", run.message)
     assert (one.spec, one.seconds, one.probes, one.has_weights) == (run.spec, run.seconds, (GRAM,), True)
+    assert one.probing_share == pytest.approx(run.probing_share) != 0
     assert (two.key, two.kind, two.status, two.message) == (fit.spec.key, "fit", "completed", fit.note)
     assert (two.spec, two.seconds, two.probes, two.has_weights) == (fit.spec, fit.seconds, (), False)
     for stored in (one, two):

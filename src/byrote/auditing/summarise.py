@@ -69,6 +69,7 @@ def _cost(kept: Kept, story: Story, *, num_workers: int) -> Cost:
         fitting_seconds=sum(fit.seconds for fit in kept.fits),
         planned_runs=len(kept.asked_runs),
         num_workers=num_workers,
+        probing_seconds=sum(run.probing_seconds for run in kept.runs),
         failures=story.failures,
     )
 

@@ -1,5 +1,6 @@
 """`byrote doctor`."""
 
+import math
 import os
 import time
 from datetime import UTC, datetime
@@ -122,4 +123,5 @@ def _paths(entries: list[RememberedPath]) -> Table:
 def _ratio(entry: RememberedPath) -> str:
     """How many times as fast as the fastest way to train one at a time."""
     alone = [seconds for way, seconds in entry.times.items() if way.startswith("single")]
-    return f"{min(alone) / entry.times[entry.path]:.1f} ×" if alone else ""
+    ratio = min(alone, default=math.nan) / entry.times[entry.path]
+    return f"{ratio:.1f} ×" if math.isfinite(ratio) else ""

@@ -12,7 +12,7 @@ from rich.text import Text
 from byrote.auditing import condition
 from byrote.cli.console import DONE, exit_status, say
 from byrote.cli.quantities import duration, space
-from byrote.execution.describe import describe
+from byrote.execution import describe
 from byrote.records import BalancedSubset, FitSpec, Learner, RunSpec, Sample, dumps, encode
 from byrote.store import StoredRun, list_runs
 
@@ -87,7 +87,8 @@ def _what(one: StoredRun, letters: dict[Learner, str]) -> str:
         case RunSpec() as spec:
             number = f" no. {spec.subset.index + 1}" if isinstance(spec.subset, BalancedSubset) else ""
             extras = [*one.probes, *(["weights"] if one.has_weights else [])]
-            more = "".join(f" + {extra}" for extra in extras)
+            cost = f" (probes took {100 * one.probing_share:.0f} % more)" if one.probes else ""
+            more = "".join(f" + {extra}" for extra in extras) + cost
             seed = f"{spec.seed:016x}"[-SEED_DIGITS:]
             return f"{letters[spec.learner]} {condition(spec)}{number}{_of(spec.sample)}, …{seed}{more}"
         case FitSpec() as spec:
@@ -122,4 +123,5 @@ def _totals(stored: Sequence[StoredRun]) -> str:
 def _hint(folder: Path) -> str:
     """Where there may be some instead."""
     below = sorted(str(path.parent) for path in folder.glob("*/byrote.json"))
-    return f" There are some in {' and in '.join(below)}." if below else ""
+    above = [str(path) for path in folder.resolve().parents if (path / "byrote.json").is_file()][:1]
+    return f" There are some in {' and in '.join([*above, *below])}." if above or below else ""

@@ -45,7 +45,17 @@ from byrote.records.recipe import (
     with_learning_rate,
 )
 from byrote.records.record import SCHEMA, Cost, Record, Section, TaskCard
-from byrote.records.runs import NOTHING, Extras, Fit, ProbeResult, Run, RunCurves, RunStatus, Trace
+from byrote.records.runs import (
+    NOTHING,
+    Extras,
+    Fit,
+    ProbeResult,
+    Run,
+    RunCurves,
+    RunStatus,
+    Trace,
+    share_of_rest,
+)
 from byrote.records.scores import Interval, Scores
 from byrote.records.specs import (
     AllExamples,
@@ -154,6 +164,7 @@ __all__ = [
     "loads",
     "place",
     "provenance",
+    "share_of_rest",
     "with_learning_rate",
     "within",
 ]

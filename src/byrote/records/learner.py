@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast, final
 
+from byrote.records.briefly import briefly
 from byrote.records.identity import identity, place
 from byrote.records.recipe import Recipe
 
@@ -56,11 +57,7 @@ class Learner:
         object.__setattr__(self, "recipe", Recipe() if recipe is None else recipe)
 
     def __str__(self) -> str:
-        recipe = self.recipe
-        return (
-            f"{self.model}, {recipe.optimiser.kind} lr={recipe.optimiser.lr:g}, batch {recipe.batch_size}, "
-            f"{recipe.epochs} epochs"
-        )
+        return f"{self.model}, {briefly(self.recipe)}"
 
 
 def custom(factory: Callable[..., Any], *, name: str | None = None) -> ModelSpec:

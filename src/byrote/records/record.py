@@ -68,6 +68,8 @@ class Cost:
     """Trainings that were asked for; more than num_runs when the budget or a person stopped it."""
     num_workers: int = 1
     """Processes that trained at the same time."""
+    probing_seconds: float = 0.0
+    """Of the trainings' wall time, what measurements on the way (probes) took."""
     failures: tuple[str, ...] = ()
     """What went wrong without ending the audit, in plain words: workers that died, runs that were given up."""
 

@@ -87,6 +87,15 @@ NOTHING = Extras()
 """The training itself is enough."""
 
 
+def share_of_rest(part: float, *, of: float) -> float:
+    """A part as a share of what is left without it; 0 where nothing is left.
+
+    >>> share_of_rest(1.0, of=5.0)
+    0.25
+    """
+    return part / (of - part) if of > part else 0.0
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -106,10 +115,14 @@ class Run:
     """Parameters and buffers after training, named as in the module's `state_dict`; None unless asked for."""
 
     @property
+    def probing_seconds(self) -> float:
+        """What its probes took, together."""
+        return sum(result.seconds for result in self.probes.values())
+
+    @property
     def probing_share(self) -> float:
         """What its probes cost, as a share of its training without them."""
-        probing = sum(result.seconds for result in self.probes.values())
-        return probing / (self.seconds - probing) if self.seconds > probing else 0.0
+        return share_of_rest(self.probing_seconds, of=self.seconds)
 
 
 @final

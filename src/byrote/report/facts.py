@@ -24,6 +24,7 @@ from byrote.records import (
     Switch,
     TaskCard,
     WarmUp,
+    share_of_rest,
 )
 from byrote.report.labels import brief, printable
 from byrote.report.numerals import counted, duration, grouped, significant
@@ -168,6 +169,9 @@ def _cost(cost: Cost) -> tuple[tuple[str, str], ...]:
         ("of these read from disk", grouped(cost.num_reused)),
         ("time in training", duration(cost.training_seconds)),
     ]
+    if cost.probing_seconds:
+        share = share_of_rest(cost.probing_seconds, of=cost.training_seconds)
+        rows.append(("of it in probes", f"{duration(cost.probing_seconds)}, {100 * share:.1f} % of the rest"))
     if cost.num_fits:
         rows += [("fits of baselines", grouped(cost.num_fits)), ("time in fitting", duration(cost.fitting_seconds))]
     return (*rows, ("workers", grouped(cost.num_workers)), ("this call took", duration(cost.seconds)))

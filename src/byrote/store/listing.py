@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from byrote.core import ByroteError, StoreError
-from byrote.records import FitSpec, RunSpec, decode
+from byrote.records import FitSpec, RunSpec, decode, share_of_rest
 from byrote.store.claims import Claims
 from byrote.store.leftovers import Leftover, leftovers
 from byrote.store.locks import LocksUnsupportedError
@@ -39,6 +39,8 @@ class StoredRun:
     """When, in UTC."""
     probes: tuple[str, ...] = ()
     """Keys of the probes whose results are there."""
+    probing_share: float = 0.0
+    """What they cost, as a share of the run's time without them."""
     has_weights: bool = False
 
 
@@ -95,13 +97,15 @@ def _described(bare: StoredRun, about: dict[str, Any], *, source: str) -> Stored
     if bare.kind == "fit":
         spec = decode(FitSpec, about["spec"], source=source)
         return replace(bare, spec=spec, status="completed", message=about["note"], seconds=about["seconds"])
+    probes = about.get("probes", {})
     return replace(
         bare,
         spec=decode(RunSpec, about["spec"], source=source),
         status=about["status"],
         message=about["message"],
         seconds=about["seconds"],
-        probes=tuple(about.get("probes", {})),
+        probes=tuple(probes),
+        probing_share=share_of_rest(sum(probe["seconds"] for probe in probes.values()), of=about["seconds"]),
         has_weights=WEIGHTS in about.get("files", {}),
     )
 
