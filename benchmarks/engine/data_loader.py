@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from benchmarks.engine.work import Train, Work, new_network, tensors
+from benchmarks.engine.work import Train, Work, data_sets, new_network
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 
 def prepare(work: Work) -> Train:
     """One network after the other."""
-    data = tensors(work)
-    learnt = TensorDataset(data.train_x, data.train_y)
-    held_out = TensorDataset(data.test_x, data.test_y)
+    learnt, held_out = data_sets(work)
 
     def train(seeds: Sequence[int]) -> list[float]:
         return [_train(work, learnt, held_out, seed) for seed in seeds]

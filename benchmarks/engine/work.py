@@ -8,6 +8,7 @@ import torch
 from benchmarks.engine.cases import Case
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from byrote.data import Task
 
@@ -51,6 +52,12 @@ def tensors(work: Work) -> Tensors:
     train_x, test_x = (torch.as_tensor(task.normalise(part.x)).reshape(shape) for part in (task.train, task.test))
     train_y, test_y = (torch.as_tensor(part.y) for part in (task.train, task.test))
     return Tensors(*(part.to(work.device) for part in (train_x, train_y, test_x, test_y)))
+
+
+def data_sets(work: Work) -> tuple[TensorDataset, TensorDataset]:
+    """The training and the held-out examples, as a DataLoader wants them."""
+    data = tensors(work)
+    return TensorDataset(data.train_x, data.train_y), TensorDataset(data.test_x, data.test_y)
 
 
 def new_network(work: Work, seed: int) -> nn.Module:

@@ -14,8 +14,7 @@ from byrote.auditing.planner import GENEROUS, USUAL
 from byrote.auditing.rounds import PLANNED
 from byrote.auditing.setting import Setting, Workers, set_up
 from byrote.data import Task
-from byrote.execution import OnProgress, Progress, silent
-from byrote.execution.describe import describe
+from byrote.execution import OnProgress, Progress, describe, silent
 from byrote.records import FitSpec, Learner, RunSpec
 from byrote.studies import AbstractStudy, Plan, StudyBudget
 

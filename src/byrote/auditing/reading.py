@@ -7,12 +7,9 @@ from typing import NamedTuple, final
 from typing_extensions import override
 
 from byrote.auditing.planner import Planner
-from byrote.records import Extras, Fit, FitSpec, Run, RunSpec
+from byrote.records import NOTHING, Extras, Fit, FitSpec, Run, RunSpec
 from byrote.store import AbstractStore
 from byrote.studies import Background, Results, StudyBudget
-
-BARE = Extras()
-"""What is wanted beyond the plans depends on neither probes nor weights."""
 
 
 class Kept(NamedTuple):
@@ -29,7 +26,7 @@ class Kept(NamedTuple):
 
 @final
 class StoredRuns(Mapping[RunSpec, Run]):
-    """Completed runs in a store, each read when somebody asks for it."""
+    """Completed runs in a store, each read when somebody asks for it, without probes and weights."""
 
     def __init__(self, store: AbstractStore) -> None:
         """Look into this store."""
@@ -39,7 +36,7 @@ class StoredRuns(Mapping[RunSpec, Run]):
     @override
     def __getitem__(self, spec: RunSpec) -> Run:
         if spec not in self._read:
-            run = self._store.read_run(spec, extras=BARE) if spec in self._store else None
+            run = self._store.read_run(spec, extras=NOTHING) if spec in self._store else None
             self._read[spec] = run if run is not None and run.status == "completed" else None
         found = self._read[spec]
         if found is None:

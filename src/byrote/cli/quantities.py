@@ -1,5 +1,7 @@
 """Time and space as a terminal says them."""
 
+from byrote.core import time_span
+
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -9,15 +11,7 @@ def duration(seconds: float) -> str:
     >>> duration(0.4), duration(48.2), duration(125), duration(4800)
     ('0.4 s', '48 s', '2 min 5 s', '1 h 20 min')
     """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60:,} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60:,} h"
+    return f"{seconds:.1f} s" if seconds < 9.95 else time_span(seconds)
 
 
 def space(size: float) -> str:

@@ -15,6 +15,7 @@ from byrote.core.failure import describe_failure
 from byrote.core.optional import require
 from byrote.core.registry import Registry, did_you_mean
 from byrote.core.seeds import derive
+from byrote.core.spans import time_span
 
 __all__ = [
     "BudgetError",
@@ -31,4 +32,5 @@ __all__ = [
     "did_you_mean",
     "load_attribute",
     "require",
+    "time_span",
 ]

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
+from byrote.core import time_span
+
 THIN_SPACE = "\u202f"
 MINUS = "−"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -97,16 +99,7 @@ def duration(seconds: float) -> str:
     >>> duration(0.42), duration(48.2), duration(125), duration(4800)
     ('0.42 s', '48 s', '2 min 5 s', '1 h 20 min')
     """
-    if seconds < 10:
-        return f"{significant(seconds, digits=2)} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{grouped(hours)} h {minutes} min" if minutes else f"{grouped(hours)} h"
+    return f"{significant(seconds, digits=2)} s" if seconds < 10 else time_span(seconds).replace(",", THIN_SPACE)
 
 
 def _places(number: float) -> int:
