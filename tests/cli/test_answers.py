@@ -141,7 +141,7 @@ def test_a_gate_that_cannot_be_judged_passes_and_says_so(byrote: Command) -> Non
 def test_a_budget_decides_how_many_networks_there_are(process: Command) -> None:
     write_table(Path("animals.csv"))
     answer = process(
-        "study", "memorisation", "animals.csv", "--budget", "15s", "--epochs", "200", "--width", "8", "--json"
+        "study", "memorisation", "animals.csv", "--budget", "15s", "--epochs", "20", "--width", "8", "--json"
     )
     assert answer.status == 0, answer.stderr
     assert answer.findings[0]["num_runs"] >= 4

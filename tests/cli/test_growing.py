@@ -44,7 +44,7 @@ def test_more_runs_are_added_to_those_that_are_there(byrote: Command) -> None:
 
 
 def test_a_larger_budget_adds_to_what_a_smaller_one_left(byrote: Command) -> None:
-    command = ("study", "memorisation", "animals.csv", "--epochs", 300, "--width", 8, "--out", OUT, "--budget")
+    command = ("study", "memorisation", "animals.csv", "--epochs", 30, "--width", 8, "--out", OUT, "--budget")
     assert byrote(*command, "12s").status == 0
     first, before = record(OUT / "memorisation"), trained()
     assert byrote(*command, "16s").status == 0
