@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from byrote.measures import aum, csl, el2n, forgetting_events, masked_over_runs
+from byrote.measures import aum, csl, data_map, el2n, forgetting_events, masked_over_runs
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10, 1000])
@@ -76,3 +76,19 @@ def test_masked_means_have_the_textbook_error():
     assert scores.se.tolist() == pytest.approx([(7 / 3) ** 0.5, np.nan], nan_ok=True)
     with pytest.raises(ValueError, match="one shape"):
         inspect.unwrap(masked_over_runs)(values, mask[:2])
+
+
+def test_the_data_map_of_a_probability_that_goes_up_and_down():
+    found = data_map(np.array([[0.0, 0.9], [1.0, 0.9], [0.0, 0.9], [1.0, 0.9]]), np.array([[0, 1], [1, 1]] * 2, bool))
+    assert found.confidence == pytest.approx([0.5, 0.9])
+    assert found.variability == pytest.approx([0.5, 0.0])
+    assert found.correctness.tolist() == [0.5, 1.0]
+
+
+def test_a_data_map_refuses_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"probabilities in \[0, 1\], got -2 to 3"):
+        data_map(np.array([[-2.0, 3.0]]), np.ones((1, 2), bool))
+    with pytest.raises(ValueError, match="at least one moment"):
+        data_map(np.zeros((0, 2)), np.zeros((0, 2), bool))
+    with pytest.raises(ValueError, match=r"one shape, got \(1, 2\) and \(1, 3\)"):
+        inspect.unwrap(data_map)(np.zeros((1, 2)), np.zeros((1, 3), bool))

@@ -9,6 +9,7 @@ from byrote.measures.duplicates import (
     repeated,
     typical_distance,
 )
+from byrote.measures.first_epoch import FirstEpochDifficulty, first_epoch_difficulty
 from byrote.measures.intervals import (
     combined_interval,
     log_ratio_interval,
@@ -28,21 +29,28 @@ from byrote.measures.memorisation import (
 from byrote.measures.permutation import PermutationTest, mcnemar, p_value, relabelling_test, sign_flip_test
 from byrote.measures.suspicion import LabelSuspicion, label_suspicion, residual_suspicion
 from byrote.measures.target_columns import TargetColumn, target_columns
-from byrote.measures.trace import ForgettingEvents, aum, csl, el2n, forgetting_events
+from byrote.measures.threshold_samples import AumFlags, aum_flags, threshold_samples
+from byrote.measures.trace import DataMap, ForgettingEvents, aum, csl, data_map, el2n, forgetting_events
 
 __all__ = [
+    "AumFlags",
+    "DataMap",
+    "FirstEpochDifficulty",
     "ForgettingEvents",
     "LabelSuspicion",
     "Nearest",
     "PermutationTest",
     "TargetColumn",
     "aum",
+    "aum_flags",
     "coincidence_rate",
     "combined_interval",
     "csl",
+    "data_map",
     "el2n",
     "error_bound",
     "exact_duplicates",
+    "first_epoch_difficulty",
     "forgetting_events",
     "heldout_mean",
     "included_mean",
@@ -64,5 +72,6 @@ __all__ = [
     "sign_flip_test",
     "slope_interval",
     "target_columns",
+    "threshold_samples",
     "typical_distance",
 ]

@@ -17,6 +17,17 @@ class ForgettingEvents(NamedTuple):
     """Never answered right; such an example has no event and yet is the hardest there is."""
 
 
+class DataMap(NamedTuple):
+    """Where each example lies on the map of its data set: easy, hard or ambiguous."""
+
+    confidence: Float[np.ndarray, "example"]
+    """Mean probability of its target over training."""
+    variability: Float[np.ndarray, "example"]
+    """Standard deviation of that probability over training, all moments counted (not one fewer)."""
+    correctness: Float[np.ndarray, "example"]
+    """Share of the moments at which it was answered right."""
+
+
 def csl(loss: Float[np.ndarray, "moment example"]) -> Float[np.ndarray, "example"]:
     """Sum each example's loss over training: the cumulative sample loss.
 
@@ -70,7 +81,8 @@ def forgetting_events(correct: Bool[np.ndarray, "moment example"]) -> Forgetting
     ForgettingEvents(events=array([0, 1]), never_learnt=array([ True, False]))
 
     Args:
-        correct: whether each example was answered right at each moment, in order.
+        correct: whether each example was answered right at each moment, in order; of numbers, whether the loss was
+            below what counts as fitted.
 
     Returns:
         Counts in [0, ⌊moments/2⌋], and the examples that were never answered right.
@@ -80,6 +92,44 @@ def forgetting_events(correct: Bool[np.ndarray, "moment example"]) -> Forgetting
     return ForgettingEvents(
         events=(correct[:-1] & ~correct[1:]).sum(0),
         never_learnt=np.asarray(~correct.any(0)),
+    )
+
+
+def data_map(probability: Float[np.ndarray, "moment example"], correct: Bool[np.ndarray, "moment example"]) -> DataMap:
+    """Place each example by how training went for it.
+
+    confidence μ_i = mean over t of p_t(y_i | x_i), variability σ_i = √(mean over t of (p_t − μ_i)²), correctness the
+    share of moments with a right answer. Low confidence with low variability is hard, often mislabelled; high
+    variability is ambiguous; the rest is easy.
+
+    >>> data_map(np.array([[0.2, 1.0], [0.6, 1.0]]), np.array([[False, True], [True, True]]))
+    DataMap(confidence=array([0.4, 1. ]), variability=array([0.2, 0. ]), correctness=array([0.5, 1. ]))
+
+    Numbers have no probability: of a regression, the mean and standard deviation of the residual over training say
+    where the prediction stays and how much it moves, and `correct` is what its user calls near enough.
+
+    Args:
+        probability: of the target, exp(−loss) where the loss is cross-entropy.
+        correct: whether the answer was right.
+
+    Returns:
+        Three numbers for each example, in [0, 1], [0, 1/2] and [0, 1].
+
+    Raises:
+        ValueError: no moments, the shapes differ, or a probability outside [0, 1].
+
+    Swayamdipta et al. 2020, Dataset Cartography, https://arxiv.org/abs/2009.10795
+    """
+    if len(probability) == 0:
+        raise ValueError("Expected at least one moment of training, got none.")
+    if probability.shape != correct.shape:
+        raise ValueError(f"Expected arrays of one shape, got {probability.shape} and {correct.shape}.")
+    if (probability < 0).any() or (probability > 1 + 1e-6).any():
+        raise ValueError(f"Expected probabilities in [0, 1], got {probability.min():g} to {probability.max():g}.")
+    return DataMap(
+        confidence=probability.mean(0, dtype=np.float64),
+        variability=probability.std(0, dtype=np.float64),
+        correctness=correct.mean(0, dtype=np.float64),
     )
 
 
