@@ -28,8 +28,10 @@ from byrote.records import (
     CorruptedLabels,
     GaussianInputs,
     Learner,
+    LeftOut,
     ModelSpec,
     RandomInputs,
+    ReplacedLabels,
     RunSpec,
     Sample,
     ShuffledInputs,
@@ -259,6 +261,34 @@ def test_groups_go_in_or_stay_out_whole(groups: list[int], draw: int, index: int
     mask = inclusion(task, BalancedSubset(fraction=0.5, draw=draw, index=index))
     for group in set(groups):
         assert len(set(mask[np.array(groups) == group])) == 1
+
+
+def test_chosen_examples_are_left_out_and_no_others() -> None:
+    task = labelled(6, 2)
+    assert inclusion(task, LeftOut(positions=(1, 4), reason="odd")).tolist() == [True, False, True, True, False, True]
+    assert inclusion(task, LeftOut(positions=(), reason="none")).all()
+    for positions in ((1, 1), (4, 1), (-1, 3)):
+        with pytest.raises(ValueError, match="ascending positions"):
+            LeftOut(positions=positions, reason="odd")
+    with pytest.raises(DataError, match="positions below 6, the number of training examples, got 6"):
+        inclusion(task, LeftOut(positions=(6,), reason="odd"))
+
+
+def test_chosen_targets_are_replaced_and_no_others() -> None:
+    task, numbers = labelled(6, 3), numbered(6)
+    wanted = (int(task.train.y[1] + 1) % 3, int(task.train.y[4]))
+    drawn = randomise_targets(task, ReplacedLabels(positions=(1, 4), targets=wanted))
+    assert drawn.targets[[1, 4]].tolist() == list(wanted)
+    assert drawn.changed.tolist() == [False, True, False, False, False, False]
+    assert drawn.targets.dtype == task.train.y.dtype
+    assert randomise_targets(numbers, ReplacedLabels(positions=(2,), targets=(7.5,))).targets[2] == 7.5
+    for bad in (3.0, 0.5, -1.0):
+        with pytest.raises(DataError, match="class codes from 0 to 2"):
+            randomise_targets(task, ReplacedLabels(positions=(1,), targets=(bad,)))
+    with pytest.raises(DataError, match="positions below 6"):
+        randomise_targets(task, ReplacedLabels(positions=(9,), targets=(0.0,)))
+    with pytest.raises(ValueError, match="2 targets, one for each position, got 1"):
+        ReplacedLabels(positions=(1, 2), targets=(0.0,))
 
 
 def test_all_examples_are_all_examples() -> None:

@@ -18,9 +18,11 @@ from byrote.records import (
     BalancedSubset,
     Constant,
     Cosine,
+    LeftOut,
     Linear,
     Optimiser,
     Regularisers,
+    ReplacedLabels,
     Run,
     RunSpec,
     Step,
@@ -298,6 +300,19 @@ def test_one_set_of_regularisers_for_all(method: Method, kind: str, regular: Reg
         member(index, kind, mlp(width=7), optimiser=optimiser, regularisers=suited(kind, regular)) for index in range(2)
     ]
     assert_plain_by(of_size(method, 2), kind, specs)
+
+
+@pytest.mark.parametrize("method", DENSE)
+def test_runs_without_chosen_examples_and_with_chosen_targets_are_plain_loops_in_one_population(method: Method) -> None:
+    chosen = [
+        (LeftOut(positions=(0, 3, 17), reason="odd"), TRUE),
+        (LeftOut(positions=(5,), reason="even"), ReplacedLabels(positions=(2, 4), targets=(0, 1))),
+    ]
+    specs = [
+        spec(CLASSES, mlp(width=7), seed=seed, order=seed, epochs=2, subset=subset, labels=labels)
+        for seed, (subset, labels) in enumerate(chosen)
+    ]
+    assert_plain_by(of_size(method, 2), "classes", specs)
 
 
 # --- batches and switches --------------------------------------------------------------------------------------------

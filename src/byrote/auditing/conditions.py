@@ -10,7 +10,9 @@ from byrote.records import (
     GaussianInputs,
     Inputs,
     Labels,
+    LeftOut,
     RandomInputs,
+    ReplacedLabels,
     RunSpec,
     Sample,
     ShuffledInputs,
@@ -52,8 +54,15 @@ def size(task: Task, *, subset: Subset, sample: Sample | None) -> Size:
     train, test = len(task.train), len(task.test)
     if sample is not None:
         train, test = min(train, sample.train), min(test, sample.test)
-    fraction = subset.fraction if isinstance(subset, BalancedSubset) else 1.0
-    return Size(round(train * fraction), test)
+    match subset:
+        case AllExamples():
+            return Size(train, test)
+        case BalancedSubset(fraction=fraction):
+            return Size(round(train * fraction), test)
+        case LeftOut(positions=positions):
+            return Size(train - len(positions), test)
+        case _:
+            assert_never(subset)
 
 
 def _labels(labels: Labels) -> str:
@@ -64,6 +73,8 @@ def _labels(labels: Labels) -> str:
             return "random labels"
         case CorruptedLabels(fraction=fraction):
             return f"{100 * fraction:g} % random labels"
+        case ReplacedLabels(positions=positions):
+            return f"{len(positions):,} labels replaced"
         case _:
             assert_never(labels)
 
@@ -88,5 +99,7 @@ def _subset(subset: Subset) -> str:
             return ""
         case BalancedSubset(fraction=fraction):
             return f"random {100 * fraction:g} %"
+        case LeftOut(positions=positions, reason=reason):
+            return f"all but {len(positions):,} {reason}"
         case _:
             assert_never(subset)

@@ -5,7 +5,7 @@ from typing import NamedTuple, assert_never
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from byrote.core import derive
+from byrote.core import DataError, derive
 from byrote.data.task import Task
 from byrote.records import (
     CorruptedLabels,
@@ -13,6 +13,7 @@ from byrote.records import (
     Inputs,
     Labels,
     RandomInputs,
+    ReplacedLabels,
     ShuffledInputs,
     TrueInputs,
     TrueLabels,
@@ -54,8 +55,24 @@ def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
             else:
                 drawn = np.where(redrawn, rng.integers(task.num_classes, size=len(true)), true)
             return RandomisedTargets(drawn, drawn != true)
+        case ReplacedLabels():
+            return _replaced(task, labels)
         case _:
             assert_never(labels)
+
+
+def _replaced(task: Task, labels: ReplacedLabels) -> RandomisedTargets:
+    true, positions = task.train.y, np.array(labels.positions, dtype=np.int64)
+    if len(positions) and positions[-1] >= len(true):
+        raise DataError(f"Expected positions below {len(true)}, the number of training examples, got {positions[-1]}.")
+    chosen = np.array(labels.targets, dtype=np.float64)
+    if not task.regression and not np.isin(chosen, np.arange(task.num_classes)).all():
+        raise DataError(
+            f"Expected class codes from 0 to {task.num_classes - 1}, got {chosen.min():g} to {chosen.max():g}."
+        )
+    targets = true.copy()
+    targets[positions] = chosen.astype(true.dtype)
+    return RandomisedTargets(targets, targets != true)
 
 
 def randomise_inputs(task: Task, inputs: Inputs) -> RandomisedInputs:

@@ -7,9 +7,9 @@ from typing import NamedTuple, assert_never
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from byrote.core import derive
+from byrote.core import DataError, derive
 from byrote.data.task import Task
-from byrote.records import AllExamples, BalancedSubset, Sample, Subset
+from byrote.records import AllExamples, BalancedSubset, LeftOut, Sample, Subset
 
 
 class Positions(NamedTuple):
@@ -34,8 +34,18 @@ def inclusion(task: Task, subset: Subset) -> Bool[np.ndarray, "example"]:
                 num_units=len(groups), fraction=subset.fraction, draw=subset.draw, index=subset.index
             )
             return chosen[member]
+        case LeftOut():
+            kept = np.ones(len(task.train), bool)
+            kept[_within(subset.positions, number=len(kept))] = False
+            return kept
         case _:
             assert_never(subset)
+
+
+def _within(positions: tuple[int, ...], *, number: int) -> Int[np.ndarray, "chosen"]:
+    if positions and positions[-1] >= number:
+        raise DataError(f"Expected positions below {number}, the number of training examples, got {positions[-1]}.")
+    return np.array(positions, dtype=np.int64)
 
 
 def balanced_subset(*, num_units: int, fraction: float, draw: int, index: int) -> Bool[np.ndarray, "unit"]:

@@ -37,7 +37,24 @@ class CorruptedLabels:
             raise ValueError(f"Expected fraction in [0, 1], got {self.fraction!r}.")
 
 
-Labels = TrueLabels | CorruptedLabels
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReplacedLabels:
+    """Some training targets are exchanged for others that were chosen."""
+
+    positions: tuple[int, ...]
+    """Of the examples, ascending, in the part of the task that is looked at."""
+    targets: tuple[float, ...]
+    """The new target of each: a class code, or a number."""
+    kind: Literal["replaced"] = "replaced"
+
+    def __post_init__(self) -> None:
+        _check_positions(self.positions)
+        if len(self.targets) != len(self.positions):
+            raise ValueError(f"Expected {len(self.positions)} targets, one for each position, got {len(self.targets)}.")
+
+
+Labels = TrueLabels | CorruptedLabels | ReplacedLabels
 
 
 @final
@@ -106,7 +123,27 @@ class BalancedSubset:
             raise ValueError(f"Expected index at least 0, got {self.index!r}.")
 
 
-Subset = AllExamples | BalancedSubset
+@final
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Train on all examples but some that were chosen."""
+
+    positions: tuple[int, ...]
+    """Of the examples that are left out, ascending, in the part of the task that is looked at."""
+    reason: str
+    """Why these: `most memorised`."""
+    kind: Literal["left-out"] = "left-out"
+
+    def __post_init__(self) -> None:
+        _check_positions(self.positions)
+
+
+Subset = AllExamples | BalancedSubset | LeftOut
+
+
+def _check_positions(positions: tuple[int, ...]) -> None:
+    if list(positions) != sorted(set(positions)) or (positions and positions[0] < 0):
+        raise ValueError("Expected ascending positions from 0 on, each once.")
 
 
 @final

@@ -14,10 +14,12 @@ from byrote.records import (
     SGD,
     Adam,
     AdamW,
+    AllExamples,
     BalancedSubset,
     BatchSize,
     Constant,
     Cosine,
+    LeftOut,
     Linear,
     Optimiser,
     Recipe,
@@ -25,6 +27,7 @@ from byrote.records import (
     RunSpec,
     Schedule,
     Step,
+    Subset,
     Switch,
     TrueLabels,
     WarmUp,
@@ -138,12 +141,24 @@ def learning_rate(optimiser: Optimiser, schedule: Schedule, clock: Clock) -> flo
 
 
 def batchmates(spec: RunSpec) -> RunSpec:
-    """What runs must have in common to be trained together: everything but seed, order, labels, subset index and the
-    numbers of their recipes (learning rates and schedules, momenta, weight decay, regularisers).
+    """What runs must have in common to be trained together: everything but seed, order, labels, subset index, the
+    examples left out and the numbers of their recipes (learning rates and schedules, momenta, weight decay,
+    regularisers).
     """
-    subset = replace(spec.subset, index=0) if isinstance(spec.subset, BalancedSubset) else spec.subset
     learner = replace(spec.learner, recipe=structure(spec.learner.recipe))
-    return replace(spec, seed=0, order=0, labels=TrueLabels(), subset=subset, learner=learner)
+    return replace(spec, seed=0, order=0, labels=TrueLabels(), subset=_any_like(spec.subset), learner=learner)
+
+
+def _any_like(subset: Subset) -> Subset:
+    match subset:
+        case AllExamples():
+            return subset
+        case BalancedSubset():
+            return replace(subset, index=0)
+        case LeftOut():
+            return LeftOut(positions=(), reason="")
+        case _:
+            assert_never(subset)
 
 
 def structure(recipe: Recipe) -> Recipe:
