@@ -10,6 +10,7 @@ from byrote.measures.duplicates import (
     typical_distance,
 )
 from byrote.measures.first_epoch import FirstEpochDifficulty, first_epoch_difficulty
+from byrote.measures.gini import gini
 from byrote.measures.intervals import (
     combined_interval,
     log_ratio_interval,
@@ -26,7 +27,22 @@ from byrote.measures.memorisation import (
     memorisation,
     per_run_mean,
 )
+from byrote.measures.passes import (
+    CriticalSamples,
+    Heldout,
+    LossSensitivity,
+    PassScores,
+    Status,
+    critical_samples,
+    csg,
+    gradient_norms,
+    grand,
+    input_curvature,
+    input_gradient_norms,
+    loss_sensitivity,
+)
 from byrote.measures.permutation import PermutationTest, mcnemar, p_value, relabelling_test, sign_flip_test
+from byrote.measures.prediction_depth import PredictionDepth, prediction_depth
 from byrote.measures.suspicion import LabelSuspicion, label_suspicion, residual_suspicion
 from byrote.measures.target_columns import TargetColumn, target_columns
 from byrote.measures.threshold_samples import AumFlags, aum_flags, threshold_samples
@@ -34,17 +50,25 @@ from byrote.measures.trace import DataMap, ForgettingEvents, aum, csl, data_map,
 
 __all__ = [
     "AumFlags",
+    "CriticalSamples",
     "DataMap",
     "FirstEpochDifficulty",
     "ForgettingEvents",
+    "Heldout",
     "LabelSuspicion",
+    "LossSensitivity",
     "Nearest",
+    "PassScores",
     "PermutationTest",
+    "PredictionDepth",
+    "Status",
     "TargetColumn",
     "aum",
     "aum_flags",
     "coincidence_rate",
     "combined_interval",
+    "critical_samples",
+    "csg",
     "csl",
     "data_map",
     "el2n",
@@ -52,11 +76,17 @@ __all__ = [
     "exact_duplicates",
     "first_epoch_difficulty",
     "forgetting_events",
+    "gini",
+    "gradient_norms",
+    "grand",
     "heldout_mean",
     "included_mean",
     "influence",
+    "input_curvature",
+    "input_gradient_norms",
     "label_suspicion",
     "log_ratio_interval",
+    "loss_sensitivity",
     "masked_over_runs",
     "mcnemar",
     "mean_interval",
@@ -65,6 +95,7 @@ __all__ = [
     "nearest",
     "p_value",
     "per_run_mean",
+    "prediction_depth",
     "proportion_interval",
     "relabelling_test",
     "repeated",

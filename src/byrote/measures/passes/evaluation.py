@@ -1,0 +1,203 @@
+"""A model as a function of its inputs, in evaluation mode, and left exactly as it was found."""
+
+import random
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from byrote.core import ModelError, describe_failure
+
+Model = nn.Module | Callable[[Tensor], Tensor]
+"""Turns inputs [batch, ...] into logits [batch, class], or for regression numbers [batch] or [batch, 1]. What is no
+module is called as it is."""
+
+MEMORY = 1 << 28
+"""Bytes that the tensors of one chunk of examples may take, about."""
+PROBED = 8
+"""Examples on which a model is tried out first."""
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Relative and absolute: rounding passes, another function does not."""
+COARSE = 3e-2
+"""The same in half precision."""
+
+
+@contextmanager
+def evaluating(model: Model, *, device: torch.device) -> Generator[None]:
+    """For a while a module is in evaluation mode, and what it draws or writes to its buffers is forgotten afterwards.
+
+    Attention is written out, since its fused kernels have neither second derivatives nor a batching rule.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_same_random_states(device))
+        stack.enter_context(_attention_written_out())
+        if isinstance(model, nn.Module):
+            stack.enter_context(_module_as_found(model))
+            if device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in model.modules()):
+                stack.enter_context(_without_cudnn())
+        yield
+
+
+@contextmanager
+def _module_as_found(module: nn.Module) -> Generator[None]:
+    layers = list(module.modules())
+    modes, buffers = [layer.training for layer in layers], [dict(layer._buffers) for layer in layers]  # pyright: ignore[reportPrivateUsage]
+    for layer, own in zip(layers, buffers, strict=True):
+        layer.training = False
+        layer._buffers.update({name: None if part is None else part.clone() for name, part in own.items()})  # pyright: ignore[reportPrivateUsage]
+    try:
+        yield
+    finally:
+        for layer, mode, own in zip(layers, modes, buffers, strict=True):
+            layer.training = mode
+            layer._buffers.clear()  # pyright: ignore[reportPrivateUsage]
+            layer._buffers.update(own)  # pyright: ignore[reportPrivateUsage]
+
+
+@contextmanager
+def _same_random_states(device: torch.device) -> Generator[None]:
+    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
+            yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)  # noqa: NPY002
+
+
+@contextmanager
+def _attention_written_out() -> Generator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _without_cudnn() -> Generator[None]:
+    """Its recurrent layers go backward in training mode only, and only once."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+def call(model: Model, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    """The model's outputs, or its failure in one message.
+
+    Raises:
+        ModelError: the model fails, or does not give one row of floating-point numbers for each input.
+    """
+    try:
+        outputs: Any = model(x.clone())  # It may write into its inputs.
+    except Exception as error:
+        raise ModelError(f"The model failed on inputs of shape {tuple(x.shape)}: {describe_failure(error)}") from error
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.shape[:1] != x.shape[:1]:
+        got = (
+            f"{outputs.dtype} of shape {tuple(outputs.shape)}"
+            if isinstance(outputs, Tensor)
+            else type(outputs).__name__
+        )
+        raise ModelError(f"Expected the model to give a row of numbers for each of {len(x)} inputs, got {got}.")
+    return outputs
+
+
+def derivatives(
+    total: Float[Tensor, ""], leaves: Sequence[Tensor], *, differentiable: bool = False
+) -> list[Float[Tensor, "..."] | None]:
+    """Of a sum with respect to each leaf; None for one it does not depend on."""
+    if not total.requires_grad:
+        return [None] * len(leaves)
+    return list(torch.autograd.grad(total, leaves, create_graph=differentiable, allow_unused=True))
+
+
+def try_out(model: Model, x: Shaped[Tensor, "example ..."]) -> int:
+    """Refuse a model of which nothing could be said example by example, and see how much memory a pass takes.
+
+    Args:
+        model: within `evaluating`.
+        x: the inputs; a few are looked at.
+
+    Returns:
+        Bytes that a forward pass keeps for the way back, per example, at least 1.
+
+    Raises:
+        ModelError: it draws random numbers, or the answer to one example depends on the others.
+    """
+    few = x[:PROBED]
+    part = few[: -(-len(few) // 2)]
+    before = _random_states(x.device)
+    together, kept_together = _remembering(model, few)
+    drew = _random_states(x.device) != before
+    alone, kept_alone = _remembering(model, part)
+    if drew or not same(together, call(model, few)):
+        raise ModelError(
+            "The model draws random numbers while it is evaluated, so that no gradient could be repeated. Let it draw "
+            "only when self.training is true; hand over a module rather than a function, so that it can be put in "
+            "evaluation mode."
+        )
+    if not same(together[: len(part)], alone):
+        raise ModelError(
+            "The model's answer to one example depends on the other examples in its batch (batch statistics without "
+            "running averages, or attention across the batch), so nothing can be said of a single one. Hand over a "
+            "module rather than a function, so that it can be put in evaluation mode; give BatchNorm "
+            "track_running_stats=True, or use GroupNorm."
+        )
+    return max(1, (kept_together - kept_alone) // max(1, len(few) - len(part)))
+
+
+def same(one: Tensor, two: Tensor) -> bool:
+    """Whether two results differ by rounding alone."""
+    tolerance = TOLERANCE.get(one.dtype, COARSE)
+    scale = max(1.0, float(two.detach().abs().nan_to_num(0.0, 0.0, 0.0).max())) if two.numel() else 1.0
+    return torch.allclose(one, two, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+
+
+def _remembering(model: Model, x: Tensor) -> tuple[Tensor, int]:
+    """A pass, and the bytes of all it kept, weights among them."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    start = x.detach().clone().requires_grad_() if x.is_floating_point() else x
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = call(model, start)
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return outputs.detach(), size
+
+
+def _random_states(device: torch.device) -> tuple[str, bytes, bytes]:
+    """Of Python's, numpy's and torch's global generators."""
+    torchs = torch.random.get_rng_state().numpy().tobytes()
+    devices = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
+    return repr((random.getstate(), np.random.get_state())), torchs, devices  # noqa: NPY002
+
+
+def parts(num_examples: int, *, bytes_each: int, memory: int) -> Iterator[slice]:
+    """Consecutive examples, so many at a time that they take about this much memory.
+
+    >>> list(parts(5, bytes_each=4, memory=8))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+
+    Raises:
+        ValueError: memory is not above 0.
+    """
+    if memory <= 0:
+        raise ValueError(f"Expected memory above 0 bytes, got {memory!r}.")
+    size = max(1, memory // bytes_each)
+    return (slice(begin, min(num_examples, begin + size)) for begin in range(0, num_examples, size))
