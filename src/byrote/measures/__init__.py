@@ -11,6 +11,7 @@ from byrote.measures.duplicates import (
 )
 from byrote.measures.first_epoch import FirstEpochDifficulty, first_epoch_difficulty
 from byrote.measures.gini import gini
+from byrote.measures.influence_pairs import InfluencePairs, influence_pairs
 from byrote.measures.intervals import (
     combined_interval,
     log_ratio_interval,
@@ -18,7 +19,21 @@ from byrote.measures.intervals import (
     proportion_interval,
     slope_interval,
 )
+from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
+from byrote.measures.leave_one_out import leave_one_out
 from byrote.measures.masked import masked_over_runs
+from byrote.measures.membership import Attack, closeness, lira, log_odds, loss_attack, rmia
+from byrote.measures.membership_risk import (
+    Catch,
+    GroupRisk,
+    MembershipRisk,
+    Roc,
+    caught_at,
+    group_risk,
+    membership_risk,
+    pooled_auc,
+    roc,
+)
 from byrote.measures.memorisation import (
     error_bound,
     heldout_mean,
@@ -49,22 +64,30 @@ from byrote.measures.threshold_samples import AumFlags, aum_flags, threshold_sam
 from byrote.measures.trace import DataMap, ForgettingEvents, aum, csl, data_map, el2n, forgetting_events
 
 __all__ = [
+    "Attack",
     "AumFlags",
+    "Catch",
     "CriticalSamples",
     "DataMap",
     "FirstEpochDifficulty",
     "ForgettingEvents",
+    "GroupRisk",
     "Heldout",
+    "InfluencePairs",
     "LabelSuspicion",
     "LossSensitivity",
+    "MembershipRisk",
     "Nearest",
     "PassScores",
     "PermutationTest",
     "PredictionDepth",
+    "Roc",
     "Status",
     "TargetColumn",
     "aum",
     "aum_flags",
+    "caught_at",
+    "closeness",
     "coincidence_rate",
     "combined_interval",
     "critical_samples",
@@ -79,27 +102,39 @@ __all__ = [
     "gini",
     "gradient_norms",
     "grand",
+    "group_risk",
     "heldout_mean",
     "included_mean",
     "influence",
+    "influence_pairs",
     "input_curvature",
     "input_gradient_norms",
+    "knn_shapley",
+    "knn_shapley_regression",
     "label_suspicion",
+    "leave_one_out",
+    "lira",
+    "log_odds",
     "log_ratio_interval",
+    "loss_attack",
     "loss_sensitivity",
     "masked_over_runs",
     "mcnemar",
     "mean_interval",
+    "membership_risk",
     "memorisation",
     "near_duplicates",
     "nearest",
     "p_value",
     "per_run_mean",
+    "pooled_auc",
     "prediction_depth",
     "proportion_interval",
     "relabelling_test",
     "repeated",
     "residual_suspicion",
+    "rmia",
+    "roc",
     "sign_flip_test",
     "slope_interval",
     "target_columns",
