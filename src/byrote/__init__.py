@@ -33,6 +33,7 @@ _HOMES = {
     "Step": "byrote.records",
     "Switch": "byrote.records",
     "WarmUp": "byrote.records",
+    "Recorder": "byrote.scoring",
     "ByroteError": "byrote.core",
 }
 _MODULES = ("baselines", "measures", "models", "studies")
@@ -51,6 +52,7 @@ __all__ = [
     "Learner",
     "Linear",
     "Recipe",
+    "Recorder",
     "Regularisers",
     "Step",
     "Switch",

@@ -1,0 +1,82 @@
+"""What a recorder's sums say of each example, as a table."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from byrote.measures import aum_flags
+from byrote.scoring.table import Table
+from byrote.scoring.tally import Rule, Tally
+
+NEVER, STRANGE, CHANGED, LESS, RECORDED = (
+    "never seen",
+    "not finite",
+    "target changed",
+    "seen less often",
+    "recorded",
+)
+"""Statuses: never visited; an output or target was NaN or infinite; the target was not the same at every visit; fewer
+visits than others have, so that its sums are of less; none of these."""
+
+
+def recorded_table(
+    tally: Tally, *, names: Sequence[Hashable], rule: Rule, threshold_rows: Int[np.ndarray, "threshold"] | None
+) -> Table:
+    """One row for each example."""
+    kept = {name: value.cpu().numpy()[..., :-1] for name, value in tally.tensors().items()}
+    visits, seen = kept["visits"], kept["visits"] > 0
+    loss, margin, error, followed, squares = kept["sums"].astype(np.float64)
+    mean = _share(followed, visits)
+    judged = seen & (not rule.regression or rule.fitted_below is not None)
+    aum = np.full(len(visits), np.nan) if rule.regression else _share(margin, visits)
+    columns = {
+        "id": _ids(names),
+        "target": pa.array(kept["target"], mask=~seen),
+        "csl": _numbers(np.where(seen, loss, np.nan)),
+        "aum": _numbers(aum),
+        "el2n": _numbers(_share(error, kept["early"])),
+        "confidence": _numbers(np.full(len(visits), np.nan) if rule.regression else mean),
+        "variability": _numbers(np.sqrt(np.maximum(_share(squares, visits) - mean**2, 0))),
+        "correctness": _numbers(np.where(judged, _share(kept["right"], visits), np.nan)),
+        "forgetting_events": pa.array(kept["forgotten"].astype(np.int64), mask=~judged),
+        "never_learnt": pa.array(kept["right"] == 0, mask=~judged),
+        "num_updates": pa.array(visits.astype(np.int64)),
+        "status": pa.array(_status(visits, strange=~np.isfinite(loss + followed), changed=kept["changed"])),
+    }
+    if threshold_rows is not None:
+        columns["flagged"] = _flags(aum, threshold_rows)
+    return Table(pa.table(columns))
+
+
+def _status(
+    visits: Int[np.ndarray, "example"], *, strange: Bool[np.ndarray, "example"], changed: Bool[np.ndarray, "example"]
+) -> list[str]:
+    tests = [visits == 0, strange, changed, visits < visits.max()]
+    return np.select(tests, [NEVER, STRANGE, CHANGED, LESS], RECORDED).tolist()
+
+
+def _flags(aum: Float[np.ndarray, "example"], rows: Int[np.ndarray, "threshold"]) -> pa.Array:
+    threshold = np.zeros(len(aum), bool)
+    threshold[rows] = True
+    found = aum_flags(aum, threshold)
+    return pa.array(found.flagged, mask=threshold | np.isnan(aum))
+
+
+def _share(values: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "example"]:
+    """NaN where there is nothing to divide by."""
+    return np.divide(values, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+def _numbers(values: Float[np.ndarray, "example"]) -> pa.Array:
+    """Null where nothing is known."""
+    return pa.array(values, from_pandas=True)
+
+
+def _ids(names: Sequence[Hashable]) -> pa.Array:
+    """As they are; as text where Arrow has no kind for them."""
+    try:
+        return pa.array(names)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([str(name) for name in names])
