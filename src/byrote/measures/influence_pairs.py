@@ -8,7 +8,7 @@ from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 from byrote.records import Scores
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 8 * 2**20
 """No block of influences takes more memory than this."""
 LEAST_MEMORISATION = 0.25
 LEAST_INFLUENCE = 0.15
@@ -186,7 +186,7 @@ def _tail(least: int, most: int, right: int, num_included: int, num_heldout: int
     """The chance that from `least` to `most` of the right answers fall to included runs."""
     split = np.arange(least, most + 1)
     ways = _log_choose(num_included, split) + _log_choose(num_heldout, right - split)
-    return min(1.0, float(np.exp(ways - _log_choose(num_included + num_heldout, np.array(right))).sum()))
+    return min(1.0, float(np.exp(ways - _log_choose(num_included + num_heldout, np.array([right]))).sum()))
 
 
 def _log_choose(total: int, chosen: np.ndarray) -> Float[np.ndarray, "*shape"]:

@@ -1,5 +1,6 @@
 """What each training example is worth to a nearest-neighbour classifier or regressor: exact Shapley values."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,8 @@ BLOCK_BYTES = 2 * 2**20
 """Test points are taken so many at a time that each array of a block stays below this, and in a processor's cache."""
 ROWS_AT_ONCE = 1024
 """Rows are brought into float32 so many at a time."""
+OFFSET_STEPS = 8
+"""Features are shifted by multiples of an eighth of a power of two, so that whole numbers stay exact and ties ties."""
 
 _Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From the targets of a block's neighbours [test, rank], nearest first, and its own targets: values [test, rank]."""
@@ -192,9 +195,10 @@ class _Sorter:
     """Sorts the training examples by their distance from each of a block of test points."""
 
     def __init__(self, features: np.ndarray) -> None:
-        offset = features.mean(0, dtype=np.float64)
-        reach = float(np.maximum(features.max(0) - offset, offset - features.min(0)).max(initial=0))
-        self.offset, self.scale = offset, reach if reach > 0 else 1.0
+        middle = features.mean(0, dtype=np.float64)
+        reach = float(np.maximum(features.max(0) - middle, middle - features.min(0)).max(initial=0))
+        self.scale = 2.0 ** math.ceil(math.log2(reach)) if reach > 0 else 1.0
+        self.offset = np.rint(middle / self.scale * OFFSET_STEPS) * (self.scale / OFFSET_STEPS)
         self.base = self._centred(features)
         self.norms = np.einsum("nd,nd->n", self.base, self.base)
         self.positions = np.arange(len(features), dtype=np.uint64)

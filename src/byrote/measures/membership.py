@@ -225,7 +225,7 @@ def rmia(
     inside, num_inside = _log_mean_of_others(logs, included, without[0])
     approximate = _offline_log_mean(outside, offline_slope)
     both = approximate if offline else np.where(num_inside > 0, np.logaddexp(inside, outside) - np.log(2), approximate)
-    ratio = logs - both
+    ratio = np.where(num_outside > 0, logs - both, np.nan)
     references = num_outside if offline else np.where(num_inside > 0, np.minimum(num_inside, num_outside), num_outside)
     points = ratio if population is None else _population_ratio(population, offline_slope)
     score = np.stack([_share_below(each, others) for each, others in zip(ratio - np.log(gamma), points, strict=True)])
@@ -342,7 +342,7 @@ def _log_density(values: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> 
 def _log_mean_of_others(
     logs: np.ndarray, mask: np.ndarray, left_aside: np.ndarray
 ) -> tuple[Float[np.ndarray, "run example"], Int[np.ndarray, "run example"]]:
-    """Log of one side's mean likelihood without one of its runs, and how many there are.
+    """Log of one side's mean likelihood without one of its runs, and how many there are; of none it means nothing.
 
     By sums from both ends, so that nothing is subtracted: one run's likelihood may be all there is.
     """
@@ -353,12 +353,13 @@ def _log_mean_of_others(
     before = np.concatenate([nothing, np.cumsum(likelihood, axis=0)[:-1]])
     after = np.concatenate([np.cumsum(likelihood[:0:-1], axis=0)[::-1], nothing])
     count = np.broadcast_to(np.maximum(mask.sum(0) - 1, 0), logs.shape)
-    mean = _divided(np.take_along_axis(before + after, left_aside, axis=0), count)
+    mean = np.take_along_axis(before + after, left_aside, axis=0) / np.maximum(count, 1)
     return np.log(np.maximum(mean, np.finfo(np.float64).tiny)) + top, count
 
 
 def _offline_log_mean(log_mean: np.ndarray, slope: float) -> Float[np.ndarray, "run _"]:
-    return np.log(((1 + slope) * np.exp(log_mean) + 1 - slope) / 2)
+    certain = np.log1p(-slope) if slope < 1 else -np.inf
+    return np.logaddexp(log_mean + np.log1p(slope), certain) - np.log(2)
 
 
 def _population_ratio(population: np.ndarray, slope: float) -> Float[np.ndarray, "run point"]:

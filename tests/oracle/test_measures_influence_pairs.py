@@ -1,0 +1,129 @@
+"""High-influence pairs against the whole matrix of influences, and against tests written out."""
+
+import inspect
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from byrote.measures import influence, influence_pairs, memorisation
+
+
+class Population:
+    """Twelve training examples, of which three decide a test example each."""
+
+    def __init__(self, seed: int, *, num_runs: int = 40, num_examples: int = 12, num_tests: int = 30) -> None:
+        rng = np.random.default_rng(seed)
+        self.inclusion = rng.random((num_runs, num_examples)) < 0.6
+        self.correct = rng.random((num_runs, num_examples)) < 0.3 + 0.6 * self.inclusion
+        self.correct_test = rng.random((num_runs, num_tests)) < 0.5
+        for pair in range(3):
+            self.correct_test[:, pair] = self.inclusion[:, pair]
+        self.margin = self.correct_test + rng.normal(0, 0.2, size=(num_runs, num_tests))
+
+    @property
+    def memorised(self) -> np.ndarray:
+        return memorisation(self.inclusion, self.correct).value
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "real"])
+@pytest.mark.parametrize("block", [1, 32 * 2**20], ids=["row by row", "at once"])
+def test_the_pairs_are_those_of_the_whole_matrix(monkeypatch, kind, block):
+    monkeypatch.setattr(sys.modules[influence_pairs.__module__], "BLOCK_BYTES", block)
+    p = Population(0)
+    values = p.correct_test if kind == "right or wrong" else p.margin
+    whole = influence(p.inclusion, values)
+    high = (p.memorised[:, None] >= 0.25) & (whole.value >= 0.15 - 1e-9)
+    found = influence_pairs(p.inclusion, values, memorisation=p.memorised)
+    assert set(zip(found.train.tolist(), found.test.tolist(), strict=True)) == set(
+        zip(*(each.tolist() for each in np.nonzero(high)), strict=True)
+    )
+    assert found.influence.value == pytest.approx(whole.value[found.train, found.test])
+    assert found.influence.se == pytest.approx(whole.se[found.train, found.test])
+    assert found.influence.count.tolist() == whole.count[found.train, found.test].tolist()
+    assert (np.diff(found.influence.value) <= 0).all()
+    assert found.num_compared == 12 * 30
+
+
+def test_p_values_are_fishers_exact_ones():
+    p = Population(1)
+    found = influence_pairs(p.inclusion, p.correct_test, memorisation=np.ones(12), least_influence=-1.0)
+    assert len(found.train) == 12 * 30
+    for train, test, p_value in zip(found.train, found.test, found.p_value, strict=True):
+        inside, right = p.inclusion[:, train], p.correct_test[:, test]
+        table = [[(inside & right).sum(), (inside & ~right).sum()], [(~inside & right).sum(), (~inside & ~right).sum()]]
+        assert p_value == pytest.approx(stats.fisher_exact(table, alternative="greater")[1], rel=1e-9)
+
+
+def test_p_values_of_real_values_are_welchs():
+    p = Population(2)
+    found = influence_pairs(p.inclusion, p.margin, memorisation=np.ones(12), least_influence=-9.0)
+    for train, test, p_value in zip(found.train, found.test, found.p_value, strict=True):
+        inside = p.inclusion[:, train]
+        sides = p.margin[inside, test], p.margin[~inside, test]
+        expected = stats.ttest_ind(*sides, equal_var=False, alternative="greater")[1]
+        assert p_value == pytest.approx(expected, rel=1e-6)
+
+
+def test_control_keeps_what_benjamini_and_hochberg_would_of_all_pairs():
+    p = Population(3)
+    everything = influence_pairs(p.inclusion, p.correct_test, memorisation=p.memorised)
+    p_values = np.ones((12, 30))
+    p_values[everything.train, everything.test] = everything.p_value
+    rejected = stats.false_discovery_control(p_values, method="bh") <= 0.1
+    found = influence_pairs(p.inclusion, p.correct_test, memorisation=p.memorised, false_discovery_rate=0.1)
+    assert set(zip(found.train.tolist(), found.test.tolist(), strict=True)) == set(
+        zip(*(each.tolist() for each in np.nonzero(rejected)), strict=True)
+    )
+    assert {(0, 0), (1, 1), (2, 2)} <= set(zip(found.train.tolist(), found.test.tolist(), strict=True))
+    assert len(found.train) < len(everything.train)
+
+
+def test_an_estimate_at_the_threshold_reaches_it():
+    """7/20 − 4/20 is 0.15, though floats fall short of it."""
+    inclusion = np.arange(40)[:, None] < 20
+    correct_test = np.concatenate([np.arange(20) < 7, np.arange(20) < 4])[:, None]
+    assert influence(inclusion, correct_test).value.item() < 0.15
+    found = influence_pairs(inclusion, correct_test, memorisation=np.array([0.25]))
+    assert found.train.tolist() == [0]
+
+
+def test_examples_that_are_not_memorised_or_not_known_have_no_pairs():
+    p = Population(4)
+    p.inclusion[:, 1] = True
+    scores = np.array([0.2, 0.9, np.nan, *[0.9] * 9])
+    found = influence_pairs(p.inclusion, p.correct_test, memorisation=scores, least_influence=-1.0)
+    assert set(found.train.tolist()) == set(range(3, 12))
+
+
+def test_nothing_found_is_an_empty_answer():
+    p = Population(5)
+    found = influence_pairs(p.inclusion, p.correct_test, memorisation=np.zeros(12), false_discovery_rate=0.05)
+    assert (len(found.train), len(found.influence), len(found.p_value)) == (0, 0, 0)
+
+
+def test_the_whole_matrix_is_never_held():
+    """5,000 × 4,000 influences would take 160 MB."""
+    rng = np.random.default_rng(6)
+    inclusion, correct_test = rng.random((10, 5000)) < 0.5, rng.random((10, 4000)) < 0.5
+    memorised = np.ones(5000)
+    tracemalloc.start()
+    found = inspect.unwrap(influence_pairs)(inclusion, correct_test, memorisation=memorised, least_influence=1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.train) > 0
+    assert peak < 8 * 5000 * 4000 / 3
+
+
+def test_what_does_not_fit_is_refused():
+    pairs, mask = inspect.unwrap(influence_pairs), np.ones((4, 3), bool)
+    with pytest.raises(TypeError, match="boolean mask"):
+        pairs(mask.astype(int), np.ones((4, 2)), memorisation=np.ones(3))
+    with pytest.raises(ValueError, match="one row for each run"):
+        pairs(mask, np.ones((5, 2)), memorisation=np.ones(3))
+    with pytest.raises(ValueError, match="a memorisation score for each of 3 examples"):
+        pairs(mask, np.ones((4, 2)), memorisation=np.ones(2))
+    with pytest.raises(ValueError, match=r"rate in \(0, 1\), got 5"):
+        pairs(mask, np.ones((4, 2)), memorisation=np.ones(3), false_discovery_rate=5)
