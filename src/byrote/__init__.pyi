@@ -24,3 +24,4 @@ from byrote.records import Step as Step
 from byrote.records import Switch as Switch
 from byrote.records import WarmUp as WarmUp
 from byrote.scoring import Recorder as Recorder
+from byrote.scoring import scores as scores

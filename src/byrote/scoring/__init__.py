@@ -4,6 +4,7 @@ trained here from probes.
 
 from byrote.scoring.probes import GradientNorms, InputCurvature, InputGradients
 from byrote.scoring.recorder import Recorder
+from byrote.scoring.scores import scores
 from byrote.scoring.table import Table
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "InputGradients",
     "Recorder",
     "Table",
+    "scores",
 ]
