@@ -34,6 +34,7 @@ _HOMES = {
     "Switch": "byrote.records",
     "WarmUp": "byrote.records",
     "Recorder": "byrote.scoring",
+    "scores": "byrote.scoring",
     "ByroteError": "byrote.core",
 }
 _MODULES = ("baselines", "measures", "models", "studies")
@@ -64,6 +65,7 @@ __all__ = [
     "measures",
     "models",
     "plan",
+    "scores",
     "studies",
 ]
 

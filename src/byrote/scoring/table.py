@@ -1,12 +1,16 @@
 """Tables that people look at."""
 
 import html
+import json
+from collections.abc import Sequence
 from typing import Any, final
 
 import pyarrow as pa
 
 SHOWN = 20
 """Rows in a notebook."""
+NOTES = b"byrote.notes"
+"""Where notes are, in the schema's metadata."""
 
 
 @final
@@ -28,6 +32,16 @@ class Table:
     def __getitem__(self, column: str) -> Any:
         """A column as a NumPy array."""
         return self.arrow[column].to_numpy()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What somebody who reads the table has to know; kept in what is written of `arrow`."""
+        return tuple(json.loads((self.arrow.schema.metadata or {}).get(NOTES, b"[]")))
+
+    def with_notes(self, notes: Sequence[str]) -> "Table":
+        """The same table with these notes."""
+        kept = {**(self.arrow.schema.metadata or {}), NOTES: json.dumps(list(notes)).encode()}
+        return Table(self.arrow.replace_schema_metadata(kept))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -52,7 +66,7 @@ class Table:
             "  ".join(cell[:40].ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
         more = [f"… {len(self) - SHOWN:,} more rows"] if len(self) > SHOWN else []
-        return "\n".join([*lines, *more])
+        return "\n".join([*lines, *more, *self.notes])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
@@ -61,7 +75,8 @@ class Table:
             for row in self.arrow.slice(0, SHOWN).to_pylist()
         )
         more = f"<p>… {len(self) - SHOWN:,} more rows</p>" if len(self) > SHOWN else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}{notes}"
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,219 @@
+"""What runs say of each example, column by column."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int, Num, Shaped
+
+from byrote.measures import (
+    heldout_mean,
+    included_mean,
+    influence_pairs,
+    label_suspicion,
+    lira,
+    membership_risk,
+    memorisation,
+    residual_suspicion,
+)
+from byrote.records import Scores
+from byrote.scoring.given import Given
+from byrote.scoring.outputs import Outputs
+
+MEMORISED = 0.25
+"""The threshold of Feldman & Zhang 2020."""
+LOSS_FITTED = 0.1
+"""A number is fitted when its squared error is below this share of the target's variance."""
+BLOCK = 2**22
+"""Pairs of run and example looked at together."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The runs that count, and what they say."""
+
+    given: Given
+    inclusion: Bool[np.ndarray, "run example"]
+    outputs: Outputs
+    spoilt: Bool[np.ndarray, "example"]
+    """Whether one of the runs said of it what is not finite."""
+    test: Bool[np.ndarray, "run test_example"] | None
+
+    @property
+    def quality(self) -> Bool[np.ndarray, "run example"] | Float[np.ndarray, "run example"]:
+        """Whether it is right; or else the target's probability; of a number, minus the squared error."""
+        outputs = self.outputs
+        if outputs.correct is not None:
+            return outputs.correct
+        assert outputs.loss is not None
+        return -outputs.loss if self.given.numbers is not None else np.exp(-outputs.loss)
+
+
+def columns(found: Found) -> dict[str, pa.Array]:
+    """Every column there is of them."""
+    given = found.given
+    raw = _blockwise(memorisation, found.inclusion, found.quality)
+    included = _blockwise(included_mean, found.inclusion, found.quality)
+    group = {} if given.groups is None else {"group": pa.array(given.groups)}
+    target = pa.nulls(len(given.ids)) if given.targets is None else pa.array(given.targets)
+    return {
+        "id": pa.array(given.ids),
+        "target": target,
+        **group,
+        **_with_error("memorisation_raw", raw, found.spoilt),
+        **_sides(found),
+        **_suspicion(found),
+        **_membership(found),
+        **({} if found.test is None else _influence(found, raw)),
+        "count": pa.array(raw.count),
+        "status": pa.array(_status(found, raw, included)),
+    }
+
+
+def _sides(found: Found) -> dict[str, pa.Array]:
+    """What runs say that were not, and that were, trained on the example."""
+    outputs, inclusion, spoilt = found.outputs, found.inclusion, found.spoilt
+    if found.given.numbers is not None:
+        assert outputs.loss is not None
+        heldout = _blockwise(heldout_mean, inclusion, outputs.loss)
+        own = _blockwise(included_mean, inclusion, outputs.loss)
+        return _with_error("heldout_error", heldout, spoilt) | _with_error("self_error", own, spoilt)
+    nothing = Scores(
+        value=np.full(len(spoilt), np.nan), se=np.full(len(spoilt), np.nan), count=np.zeros(len(spoilt), int)
+    )
+    right = nothing if outputs.correct is None else _blockwise(heldout_mean, inclusion, outputs.correct)
+    sure = outputs.probability
+    heldout = nothing if sure is None else _blockwise(heldout_mean, inclusion, sure)
+    own = nothing if sure is None else _blockwise(included_mean, inclusion, sure)
+    return {
+        **_with_error("heldout_correct", right, spoilt),
+        **_with_error("heldout_probability", heldout, spoilt),
+        **_with_error("self_confidence", own, spoilt),
+    }
+
+
+def _suspicion(found: Found) -> dict[str, pa.Array]:
+    """How doubtful each target is, and what held-out runs say instead."""
+    given, mean = found.given, found.outputs.heldout
+    if mean is None:
+        sure = found.outputs.probability
+        doubt = np.nan if sure is None else 1 - _blockwise(heldout_mean, found.inclusion, sure).value
+        suspicion = np.where(found.spoilt, np.nan, doubt)
+        return {"label_suspicion": _numbers(suspicion), "suggested_target": pa.nulls(len(suspicion))}
+    if given.numbers is not None:
+        suspicion = residual_suspicion(np.where(found.spoilt, np.nan, mean[:, 0]), given.numbers)
+        return {"label_suspicion": _numbers(suspicion), "suggested_target": _numbers(mean[:, 0])}
+    assert given.codes is not None
+    doubted = label_suspicion(np.where(found.spoilt[:, None], np.nan, mean), given.codes)
+    names = np.arange(mean.shape[1]) if given.classes is None else np.asarray(given.classes)
+    suggested = pa.array(names[doubted.suggested], mask=np.isnan(doubted.suspicion))
+    return {"label_suspicion": _numbers(doubted.suspicion), "suggested_target": suggested}
+
+
+def _membership(found: Found) -> dict[str, pa.Array]:
+    """How well LiRA tells runs that were trained on an example from the others."""
+    outputs = found.outputs
+    if found.given.numbers is not None:
+        assert outputs.loss is not None
+        statistic = -np.sqrt(outputs.loss)
+    elif outputs.log_odds is None:
+        empty = pa.nulls(len(found.spoilt), pa.float64())
+        return {"membership_risk": empty, "membership_risk_se": empty}
+    else:
+        statistic = outputs.log_odds
+    known = np.where(np.isfinite(statistic), statistic, np.nan)
+    attack = lira(found.inclusion, known)
+    return _with_error("membership_risk", membership_risk(attack.score, found.inclusion).auc, found.spoilt)
+
+
+def _influence(found: Found, raw: Scores) -> dict[str, pa.Array]:
+    """Which test examples depend on each memorised training example."""
+    assert found.test is not None
+    pairs = influence_pairs(found.inclusion, found.test, memorisation=np.where(found.spoilt, np.nan, raw.value))
+    examples, strongest, counts = np.unique(pairs.train, return_index=True, return_counts=True)
+    none = np.ones(len(found.spoilt), bool)
+    none[examples] = False
+
+    def placed(values: Num[np.ndarray, "pair"]) -> pa.Array:
+        column = np.zeros(len(none), values.dtype)
+        column[examples] = values[strongest]
+        return pa.array(column, mask=none)
+
+    number = np.zeros(len(none), np.int64)
+    number[examples] = counts
+    return {
+        "num_influenced": pa.array(number),
+        "largest_influence": placed(pairs.influence.value),
+        "largest_influence_se": placed(pairs.influence.se),
+        "most_influenced": placed(pairs.test),
+    }
+
+
+def _status(found: Found, mem: Scores, included: Scores) -> list[str]:
+    fitted = included.value > (0.5 if found.given.numbers is None else -LOSS_FITTED)
+    tests = [found.spoilt, np.isnan(mem.value), ~fitted, mem.value >= MEMORISED]
+    return np.select(tests, ["not finite", "too few runs", "never fitted", "memorised"], "learnt").tolist()
+
+
+def notes(found: Found) -> list[str]:
+    """What somebody who reads the table has to know."""
+    given, told = found.given, list[str]()
+    if given.numbers is None and found.outputs.correct is None:
+        told.append(
+            "memorisation_raw is of the probability of the target. For the published one, of being right, give "
+            "correct, margin or logits."
+        )
+    if given.groups is not None and _splits(found.inclusion, given.groups):
+        told.append(
+            "Some runs were trained on a part of a group: scores then say what is known without the example, not "
+            "without its group."
+        )
+    few = int((_smaller_side(found.inclusion) == 0).sum())
+    if few:
+        told.append(
+            f"{few:,} of {len(given.ids):,} examples were trained on by all runs or by none: they have no score."
+        )
+    return told
+
+
+def _splits(inclusion: Bool[np.ndarray, "run example"], groups: Shaped[np.ndarray, "example"]) -> bool:
+    order = np.argsort(groups, kind="stable")
+    together = groups[order][1:] == groups[order][:-1]
+    return any(bool((row[order][1:] != row[order][:-1])[together].any()) for row in inclusion)
+
+
+def _smaller_side(inclusion: Bool[np.ndarray, "run example"]) -> Int[np.ndarray, "example"]:
+    included = inclusion.sum(0)
+    return np.minimum(included, len(inclusion) - included)
+
+
+def _blockwise(
+    measure: Callable[[np.ndarray, np.ndarray], Scores],
+    inclusion: Bool[np.ndarray, "run example"],
+    values: Bool[np.ndarray, "run example"] | Float[np.ndarray, "run example"],
+) -> Scores:
+    """A measure that looks at each example by itself, some examples at a time: it makes copies."""
+    num_runs, num_examples = inclusion.shape
+    step = max(1, BLOCK // num_runs)
+    parts = [
+        measure(inclusion[:, begin : begin + step], values[:, begin : begin + step])
+        for begin in range(0, num_examples, step)
+    ]
+    return Scores(
+        **{name: np.concatenate([getattr(each, name) for each in parts]) for name in ("value", "se", "count")}
+    )
+
+
+def _with_error(name: str, of: Scores, spoilt: Bool[np.ndarray, "example"]) -> dict[str, pa.Array]:
+    return {
+        name: _numbers(np.where(spoilt, np.nan, of.value)),
+        f"{name}_se": _numbers(np.where(spoilt, np.nan, of.se)),
+    }
+
+
+def _numbers(values: Float[np.ndarray, "example"]) -> pa.Array:
+    """Null where nothing is known."""
+    return pa.array(values, type=pa.float64(), from_pandas=True)

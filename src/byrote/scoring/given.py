@@ -1,0 +1,201 @@
+"""What a user gives, checked: every error says what was expected, what came and what to do."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num, Shaped
+from torch import Tensor
+
+from byrote.scoring.arrays import as_array
+from byrote.scoring.outputs import correct_only, log_probabilities
+
+WHOLE = ("logits", "predictions")
+"""Outputs from which everything else is computed."""
+NEEDED = "Give logits=… (or predictions=… for numbers); or what was kept of them: correct, margin, loss, probability."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Arrays of one kind each, of shapes that fit."""
+
+    inclusion: Bool[np.ndarray, "run example"]
+    logits: Iterable[Any] | None = None
+    """One array for each run."""
+    predictions: Num[np.ndarray, "run example"] | None = None
+    kept: Mapping[str, Num[np.ndarray, "run example"] | Bool[np.ndarray, "run example"]]
+    """Of correct, margin, loss and probability what there is."""
+    codes: Int[np.ndarray, "example"] | None = None
+    """Columns of the targets' classes."""
+    numbers: Float[np.ndarray, "example"] | None = None
+    """Targets of a regression."""
+    targets: Shaped[np.ndarray, "example"] | None
+    """As they came."""
+    classes: tuple[Any, ...] | None
+    ids: Shaped[np.ndarray, "example"]
+    groups: Shaped[np.ndarray, "example"] | None
+
+
+def checked(inclusion: Any, *, targets: Any, outputs: Mapping[str, Any], classes: Any, ids: Any, groups: Any) -> Given:
+    """Check everything that does not need the logits to be read.
+
+    Raises:
+        TypeError: of the wrong kind, or outputs of two kinds.
+        ValueError: of the wrong shape, or out of range.
+    """
+    mask = _mask(inclusion)
+    given = {name: value for name, value in outputs.items() if value is not None}
+    whole = [name for name in WHOLE if name in given]
+    if not given or (whole and len(given) > 1):
+        came = f"both {' and '.join(given)}" if given else "nothing"
+        raise TypeError(f"Expected outputs of one kind, got {came}. {NEEDED}")
+    names = None if classes is None else tuple(_column(classes, name="classes", length=None).tolist())
+    num_examples = int(mask.shape[1])
+    shown = None if targets is None else _column(targets, name="targets", length=num_examples)
+    full = "probability" in given and _depth(given["probability"]) == 3
+    if targets is None and (whole or full):
+        raise TypeError(f"Expected targets beside {next(iter(given))}: one for each of {num_examples} examples.")
+    rest: dict[str, Any] = {}
+    if "logits" in given:
+        rest = {"logits": _runs(given["logits"], mask, name="logits"), "codes": _codes(shown, names)}
+    elif full:
+        runs = _runs(given.pop("probability"), mask, name="probability")
+        rest = {"logits": log_probabilities(runs), "codes": _codes(shown, names)}
+    elif "predictions" in given:
+        rest = {"predictions": _matrix(given["predictions"], mask, name="predictions"), "numbers": _numbers(shown)}
+    kept = {name: _matrix(value, mask, name=name) for name, value in given.items() if name not in WHOLE}
+    if full and kept:
+        raise TypeError(f"Expected outputs of one kind, got probability of all classes and {' and '.join(kept)}.")
+    if "correct" in kept:
+        kept["correct"] = _as_mask(kept["correct"], name="correct")
+    return Given(
+        inclusion=mask,
+        kept=kept,
+        targets=shown,
+        classes=names,
+        ids=np.arange(num_examples) if ids is None else _unique(_column(ids, name="ids", length=num_examples)),
+        groups=None if groups is None else _column(groups, name="groups", length=num_examples),
+        **rest,
+    )
+
+
+def correct_on_test(
+    logits: Any, targets: Any, *, num_runs: int, classes: tuple[Any, ...] | None
+) -> Bool[np.ndarray, "run test_example"] | None:
+    """Whether each run is right on each test example; None where there are none.
+
+    Raises:
+        TypeError: only one of the two.
+        ValueError: shapes do not fit, or a target is no class.
+    """
+    if (logits is None) != (targets is None):
+        raise TypeError("Expected test_logits and test_targets together, got one of them.")
+    if logits is None:
+        return None
+    if len(logits) != num_runs:
+        raise ValueError(f"Expected test_logits of the same {num_runs} runs, got {len(logits)}.")
+    return correct_only(
+        logits, num_runs=num_runs, codes=_codes(_column(targets, name="test_targets", length=None), classes)
+    )
+
+
+def _mask(inclusion: Any) -> Bool[np.ndarray, "run example"]:
+    array = as_array(inclusion, name="inclusion")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            f"Expected inclusion as a mask of shape [run, example], a run and an example at least, got shape "
+            f"{array.shape}."
+        )
+    return _as_mask(array, name="inclusion")
+
+
+def _as_mask(array: np.ndarray, *, name: str) -> Bool[np.ndarray, "run example"]:
+    if array.dtype.kind == "b":
+        return array
+    if not ((array == 0) | (array == 1)).all():
+        indices = " Of indices make a mask: mask[run, indices[run]] = True." if name == "inclusion" else ""
+        raise TypeError(f"Expected {name} as a mask, True or False, got numbers up to {array.max():g}.{indices}")
+    return array.astype(bool)
+
+
+def _matrix(values: Any, mask: np.ndarray, *, name: str) -> Num[np.ndarray, "run example"] | Bool[np.ndarray, "..."]:
+    array = as_array(values, name=name)
+    if array.shape == (*mask.shape, 1):
+        array = array[:, :, 0]
+    if array.shape != mask.shape:
+        raise ValueError(f"Expected {name} {_like(mask)}, got {array.shape}.{_transposed(array.shape, mask)}")
+    return array
+
+
+def _runs(values: Any, mask: np.ndarray, *, name: str) -> Iterable[Any]:
+    """One array for each run; their shapes are looked at when they are read."""
+    if not isinstance(values, (Tensor, np.ndarray, list, tuple)):
+        raise TypeError(f"Expected {name} as an array or a list of arrays, got {type(values).__name__}.")
+    if len(values) != len(mask):
+        shape = tuple(values.shape) if isinstance(values, (Tensor, np.ndarray)) else f"{len(values)} arrays"
+        hint = _transposed(shape[:2], mask) if isinstance(shape, tuple) else ""
+        raise ValueError(f"Expected {name} of {len(mask)} runs, as inclusion has, got {shape}.{hint}")
+    return values
+
+
+def _depth(values: Any) -> int:
+    if isinstance(values, (list, tuple)) and values and isinstance(values[0], (Tensor, np.ndarray)):
+        return 1 + values[0].ndim
+    return values.ndim if isinstance(values, Tensor) else np.ndim(values)
+
+
+def _column(values: Any, *, name: str, length: int | None) -> Shaped[np.ndarray, "example"]:
+    """One-dimensional; text and numbers alike."""
+    array = as_array(values, name=name) if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or (length is not None and len(array) != length) or not len(array):
+        wanted = f"{length}, one for each example" if length is not None else "n, not empty"
+        raise ValueError(f"Expected {name} of shape [{wanted}], got {array.shape}.")
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def _codes(targets: np.ndarray | None, classes: tuple[Any, ...] | None) -> Int[np.ndarray, "example"]:
+    """The column of each target's class."""
+    assert targets is not None
+    if classes is not None:
+        column = {name: place for place, name in enumerate(classes)}
+        if len(column) < len(classes):
+            raise ValueError(f"Expected classes that differ, got {list(classes)}.")
+        strange = sorted({name for name in targets.tolist() if name not in column}, key=str)
+        if strange:
+            raise ValueError(f"Expected targets among the classes {list(classes)[:10]}, got {strange[:5]}.")
+        return np.array([column[name] for name in targets.tolist()], np.int64)
+    whole = targets.dtype.kind in "iub" or (targets.dtype.kind == "f" and (targets == np.rint(targets)).all())
+    if not whole:
+        raise TypeError(
+            f"Expected targets as columns of the logits, 0, 1, 2, …, got {targets[:3].tolist()}. Of named classes say "
+            f"which column is which: classes=…; for numbers to predict: predictions=…"
+        )
+    return targets.astype(np.int64)
+
+
+def _numbers(targets: np.ndarray | None) -> Float[np.ndarray, "example"]:
+    assert targets is not None
+    if targets.dtype.kind not in "iubf" or not np.isfinite(targets).all():
+        raise TypeError(f"Expected finite numbers as targets beside predictions, got {targets[:3].tolist()}.")
+    return targets.astype(np.float64)
+
+
+def _unique(ids: Shaped[np.ndarray, "example"]) -> Shaped[np.ndarray, "example"]:
+    different, counts = np.unique(ids, return_counts=True)
+    if len(different) < len(ids):
+        raise ValueError(
+            f"Expected unique ids, got {len(ids) - len(different)} repeated, for instance {different[counts > 1][0]!r}."
+        )
+    return ids
+
+
+def _like(mask: np.ndarray) -> str:
+    return f"of shape {mask.shape}, [run, example] as inclusion has"
+
+
+def _transposed(shape: tuple[int, ...], mask: np.ndarray) -> str:
+    return " Is it transposed? Runs come first." if tuple(shape) == mask.shape[::-1] and shape != mask.shape else ""

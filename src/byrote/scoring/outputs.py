@@ -1,0 +1,216 @@
+"""What runs say of examples, whatever of it was kept: one set of arrays."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Num, Shaped
+from torch import Tensor
+
+from byrote.scoring.arrays import as_array
+from byrote.scoring.shapes import both
+from byrote.scoring.visits import LOSS, MARGIN, class_visits
+
+BLOCK = 2**20
+"""Numbers looked at together."""
+LEAST = 1e-300
+"""The smallest loss: its logarithm is finite."""
+SUMS_TO_ONE = 1e-3
+"""Probabilities in half precision sum to 1 this nearly."""
+
+OnRun = Callable[[int], None]
+"""Told how many runs have been read."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Of each run and example what is known. None: nothing."""
+
+    correct: Bool[np.ndarray, "run example"] | None = None
+    margin: Num[np.ndarray, "run example"] | None = None
+    """z_y − max_{c≠y} z_c, in logits."""
+    loss: Float[np.ndarray, "run example"] | None = None
+    """−log p_y; for a regression the squared error, in variances of the target."""
+    heldout: Float[np.ndarray, "example output"] | None = None
+    """Mean probabilities, or the mean prediction, over the runs that were not trained on the example; NaN of none."""
+
+    def finite(self, shape: tuple[int, int]) -> Bool[np.ndarray, "run example"]:
+        """Whether what is known is no NaN and no infinite loss."""
+        known = np.ones(shape, bool) if self.loss is None else np.isfinite(self.loss)
+        return known if self.margin is None else known & ~np.isnan(self.margin)
+
+    def of_runs(self, kept: Bool[np.ndarray, "run"]) -> "Outputs":
+        """What some of the runs say; means over runs stay, since nothing that is not finite is in them."""
+        if kept.all():
+            return self
+        parts = {name: getattr(self, name) for name in ("correct", "margin", "loss")}
+        return replace(self, **{name: None if part is None else part[kept] for name, part in parts.items()})
+
+    @property
+    def probability(self) -> Float[np.ndarray, "run example"] | None:
+        """Of the target; not for a regression."""
+        return None if self.loss is None else np.exp(-self.loss)
+
+    @property
+    def log_odds(self) -> Float[np.ndarray, "run example"] | None:
+        """log(p_y/(1 − p_y)) from the loss, which keeps a small 1 − p_y; without it the margin, which is near it."""
+        if self.loss is None:
+            return self.margin
+        loss = np.maximum(self.loss, LEAST)
+        return -loss - np.log(-np.expm1(-loss))
+
+
+class Block(NamedTuple):
+    """A part of one run's outputs."""
+
+    run: int
+    examples: slice
+    outputs: Float[Tensor, "class example"]
+
+
+def class_outputs(
+    inclusion: Bool[np.ndarray, "run example"],
+    logits: Iterable[Any],
+    *,
+    codes: Int[np.ndarray, "example"],
+    on_run: OnRun | None,
+) -> Outputs:
+    """Everything that logits say; they are read block by block, so that nothing of their size is made.
+
+    Raises:
+        ValueError: shapes do not fit, or a target is no class.
+    """
+    num_runs, num_examples = inclusion.shape
+    margin, loss = (np.empty((num_runs, num_examples), np.float32) for _ in range(2))
+    total, count = np.empty((0, 0)), np.zeros(num_examples, np.int64)
+    for run, examples, outputs in _blocks(logits, num_examples=num_examples, on_run=on_run):
+        if not total.size:
+            _check_codes(codes, num_classes=len(outputs))
+            total = np.zeros((num_examples, len(outputs)))
+        out = ~inclusion[run, examples] & outputs.sum(0).isfinite().numpy()
+        count[examples] += out
+        total[examples][out] += outputs[:, torch.from_numpy(out)].softmax(0).T.numpy()
+        visits = class_visits(outputs, torch.from_numpy(codes[examples]))
+        margin[run, examples], loss[run, examples] = visits[MARGIN].numpy(), visits[LOSS].numpy()
+    return Outputs(correct=margin > 0, margin=margin, loss=loss, heldout=_mean(total, count))
+
+
+def number_outputs(
+    inclusion: Bool[np.ndarray, "run example"],
+    predictions: Num[np.ndarray, "run example"],
+    *,
+    targets: Float[np.ndarray, "example"],
+) -> Outputs:
+    """Squared errors in variances of the target, and the mean held-out prediction."""
+    variance = float(targets.var())
+    loss = np.empty(predictions.shape, np.float32)
+    total, count = np.zeros((predictions.shape[1], 1)), np.zeros(predictions.shape[1], np.int64)
+    for run, row in enumerate(predictions):
+        values = row.astype(np.float64)
+        loss[run] = (values - targets) ** 2 / (variance or 1.0)
+        out = ~inclusion[run] & np.isfinite(values)
+        count += out
+        total[out, 0] += values[out]
+    return Outputs(loss=loss, heldout=_mean(total, count))
+
+
+def kept_outputs(
+    *,
+    correct: Bool[np.ndarray, "run example"] | None,
+    margin: Num[np.ndarray, "run example"] | None,
+    loss: Num[np.ndarray, "run example"] | None,
+    probability: Num[np.ndarray, "run example"] | None,
+) -> Outputs:
+    """What was kept in place of logits, of each run and example one number or several.
+
+    Raises:
+        ValueError: a probability outside [0, 1], or a loss below 0.
+    """
+    if probability is not None:
+        _check_range(probability, low=0.0, high=1.0 + 1e-6, name="probability")
+        step = np.finfo(np.result_type(probability, np.float32))
+        loss = -np.log(np.clip(probability, step.tiny, 1.0)) if loss is None else loss
+    if loss is not None:
+        _check_range(loss, low=-1e-6, high=np.inf, name="loss")
+        loss = np.maximum(loss, np.finfo(np.result_type(loss, np.float32)).eps)
+    if correct is None and margin is not None:
+        correct = margin > 0
+    return Outputs(correct=correct, margin=margin, loss=loss)
+
+
+def correct_only(
+    logits: Iterable[Any], *, num_runs: int, codes: Int[np.ndarray, "example"]
+) -> Bool[np.ndarray, "run example"]:
+    """Whether each run is right, when nothing else matters.
+
+    Raises:
+        ValueError: shapes do not fit, or a target is no class.
+    """
+    correct = np.empty((num_runs, len(codes)), bool)
+    for run, examples, outputs in _blocks(logits, num_examples=len(codes), on_run=None):
+        _check_codes(codes, num_classes=len(outputs))
+        correct[run, examples] = (class_visits(outputs, torch.from_numpy(codes[examples]))[MARGIN] > 0).numpy()
+    return correct
+
+
+def log_probabilities(probability: Iterable[Any]) -> Iterator[Shaped[np.ndarray, "example class"]]:
+    """Each run's logarithms, which are logits: margins and losses are the same.
+
+    Raises:
+        ValueError: a row that does not sum to 1.
+    """
+    for run, row in enumerate(probability):
+        values = as_array(row, name="probability")
+        wrong = np.abs(values.sum(1, dtype=np.float64) - 1) > SUMS_TO_ONE
+        if wrong.any() or (values < 0).any():
+            raise ValueError(
+                f"Expected probabilities of all classes, 0 or more with a sum of 1, got others in run {run}, for "
+                f"instance {values[wrong][:1].tolist()}. Are they logits? Then: logits=…"
+            )
+        yield np.log(np.maximum(values, np.finfo(np.result_type(values, np.float32)).tiny))
+
+
+def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -> Iterator[Block]:
+    """Each run's logits, in double precision, classes first, as many at a time as take little memory."""
+    num_columns = None
+    for run, given in enumerate(logits):
+        rows = as_array(given, name="logits")
+        rows = rows[:, None] if rows.ndim == 1 else rows
+        if rows.ndim != 2 or rows.shape[0] != num_examples or rows.shape[1] != (num_columns or rows.shape[1]):
+            raise ValueError(
+                f"Expected logits of shape [run, example, class] with {num_examples} examples"
+                f"{f' and {num_columns} classes' if num_columns else ''}, got {tuple(rows.shape)} in run {run}."
+            )
+        num_columns = rows.shape[1]
+        step = max(1, BLOCK // max(2, num_columns))
+        for begin in range(0, num_examples, step):
+            part = torch.from_numpy(np.array(rows[begin : begin + step].T, dtype=np.float64, order="C"))
+            yield Block(run, slice(begin, begin + step), both(part))
+        if on_run is not None:
+            on_run(run + 1)
+
+
+def _mean(
+    total: Float[np.ndarray, "example output"], count: Int[np.ndarray, "example"]
+) -> Float[np.ndarray, "example output"]:
+    number = count[:, None]
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def _check_codes(codes: Int[np.ndarray, "example"], *, num_classes: int) -> None:
+    if codes.min() < 0 or codes.max() >= num_classes:
+        raise ValueError(
+            f"Expected targets in [0, {num_classes}), the columns of the logits, got {codes.min()} to {codes.max()}. "
+            f"Where classes have other names, say them in the order of the columns: classes=…"
+        )
+
+
+def _check_range(values: Num[np.ndarray, "run example"], *, low: float, high: float, name: str) -> None:
+    known = values[np.isfinite(values)]
+    least, most = (float(known.min()), float(known.max())) if len(known) else (low, low)
+    if least < low or most > high:
+        bound = f"in [{low:g}, {high:.0f}]" if np.isfinite(high) else "0 or more"
+        raise ValueError(f"Expected {name} {bound}, got {least:g} to {most:g}.")

@@ -1,0 +1,346 @@
+"""`byrote.scores` against the measures it is made of, and against what was kept in other forms."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+import byrote
+from byrote.measures import (
+    heldout_mean,
+    included_mean,
+    influence,
+    label_suspicion,
+    lira,
+    log_odds,
+    membership_risk,
+    memorisation,
+    residual_suspicion,
+)
+from byrote.scoring import Table, columns, outputs
+
+
+class Made(NamedTuple):
+    """Runs that know what they were trained on a little better."""
+
+    inclusion: np.ndarray
+    logits: np.ndarray
+    targets: np.ndarray
+
+
+def made(*, num_runs: int = 30, num_examples: int = 17, num_classes: int = 3, seed: int = 0) -> Made:
+    rng = np.random.default_rng(seed)
+    inclusion = rng.random((num_runs, num_examples)) < 0.6
+    targets = rng.integers(num_classes, size=num_examples)
+    logits = rng.normal(size=(num_runs, num_examples, num_classes))
+    logits[..., np.arange(num_examples), targets] += 1.5 * inclusion + rng.normal(size=num_examples)
+    return Made(inclusion, logits, targets)
+
+
+def margins(one: Made) -> np.ndarray:
+    own = np.take_along_axis(one.logits, one.targets[None, :, None], 2)[..., 0]
+    others = np.array(one.logits)
+    np.put_along_axis(others, np.broadcast_to(one.targets[None, :, None], (*own.shape, 1)), -np.inf, 2)
+    return own - others.max(2)
+
+
+def losses(one: Made) -> np.ndarray:
+    own = np.take_along_axis(one.logits, one.targets[None, :, None], 2)[..., 0]
+    return np.asarray(special.logsumexp(one.logits, axis=2)) - own
+
+
+def close(table: Table, expected: dict[str, np.ndarray], *, tolerance: float = 1e-5) -> None:
+    for name, wanted in expected.items():
+        assert table[name].astype(float) == pytest.approx(
+            wanted.astype(float), rel=tolerance, abs=tolerance, nan_ok=True
+        ), name
+
+
+@pytest.mark.parametrize("block", [7, 10**6])
+def test_every_column_is_the_measure_of_its_name(block, monkeypatch):
+    """However large the blocks are that outputs are looked at in."""
+    monkeypatch.setattr(outputs, "BLOCK", block)
+    monkeypatch.setattr(columns, "BLOCK", block)
+    one = made()
+    table = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    correct, probability = margins(one) > 0, np.exp(-losses(one))
+    raw, right = memorisation(one.inclusion, correct), heldout_mean(one.inclusion, correct)
+    heldout, own = heldout_mean(one.inclusion, probability), included_mean(one.inclusion, probability)
+    softmax = special.softmax(one.logits, axis=2)
+    mean = np.stack([softmax[~one.inclusion[:, i], i].mean(0) for i in range(len(one.targets))])
+    doubt = label_suspicion(mean, one.targets)
+    risk = membership_risk(lira(one.inclusion, log_odds(one.logits, one.targets)).score, one.inclusion).auc
+    assert (one.logits == made().logits).all()
+    close(
+        table,
+        {
+            "id": np.arange(17),
+            "target": one.targets,
+            "memorisation_raw": raw.value,
+            "memorisation_raw_se": raw.se,
+            "heldout_correct": right.value,
+            "heldout_correct_se": right.se,
+            "heldout_probability": heldout.value,
+            "heldout_probability_se": heldout.se,
+            "self_confidence": own.value,
+            "self_confidence_se": own.se,
+            "label_suspicion": doubt.suspicion,
+            "suggested_target": doubt.suggested,
+            "membership_risk": risk.value,
+            "membership_risk_se": risk.se,
+            "count": raw.count,
+        },
+    )
+    assert table.notes == ()
+
+
+def test_numpy_torch_lists_and_any_precision_are_one():
+    one = made()
+    plain = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets).arrow
+    for logits in (
+        torch.tensor(one.logits, requires_grad=True),
+        list(one.logits),
+        [torch.tensor(row) for row in one.logits],
+        one.logits[::-1][::-1],
+        np.asfortranarray(one.logits),
+    ):
+        given: Any = logits
+        table = byrote.scores(torch.tensor(one.inclusion), logits=given, targets=torch.tensor(one.targets))
+        assert table.arrow.equals(plain)
+    half = torch.tensor(one.logits, dtype=torch.bfloat16)
+    table = byrote.scores(one.inclusion.astype(np.uint8), logits=half, targets=one.targets.astype(float))
+    exact = byrote.scores(one.inclusion, logits=half.double(), targets=one.targets)
+    assert table.arrow.drop(["target"]).equals(exact.arrow.drop(["target"]))
+
+
+def test_what_was_kept_of_the_logits_gives_the_same_where_it_gives_anything():
+    one = made()
+    whole = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    softmax = special.softmax(one.logits, axis=2)
+    own = np.exp(-losses(one))
+    cases: dict[str, tuple[dict[str, Any], set[str]]] = {
+        "all probabilities": ({"probability": softmax}, set()),
+        "margin and loss": ({"margin": margins(one), "loss": losses(one)}, {"suggested_target"}),
+        "correct and probability": ({"correct": margins(one) > 0, "probability": own}, {"suggested_target"}),
+        "loss": ({"loss": losses(one)}, {"suggested_target", "heldout_correct", "heldout_correct_se"}),
+        "correct": (
+            {"correct": margins(one) > 0},
+            {name for name in whole.columns if name.startswith(("heldout_p", "self", "label", "sugg", "membership"))},
+        ),
+    }
+    for case, (kept, unknown) in cases.items():
+        table = byrote.scores(one.inclusion, targets=one.targets, **kept)
+        assert {name for name in table.columns if table.arrow[name].null_count} == unknown, case
+        of_probability = {"memorisation_raw", "memorisation_raw_se", "status"} if case == "loss" else set()
+        same = [name for name in whole.columns if name not in {*unknown, *of_probability, "status"}]
+        close(table, {name: whole[name] for name in same})
+    loss_only = byrote.scores(one.inclusion, loss=losses(one))
+    assert loss_only["memorisation_raw"] == pytest.approx(memorisation(one.inclusion, own).value)
+    assert "memorisation_raw is of the probability" in loss_only.notes[0]
+    assert loss_only.arrow["target"].null_count == 17
+
+
+def test_certain_probabilities_have_finite_log_odds():
+    """In single precision many probabilities are exactly 1: an attack must not see infinity there."""
+    one = made()
+    sure = special.softmax(30 * one.logits, axis=2).astype(np.float32)
+    assert (sure == 1).any()
+    table = byrote.scores(one.inclusion, probability=sure, targets=one.targets)
+    assert np.isfinite(table["membership_risk"]).all()
+
+
+def test_one_logit_is_that_of_the_second_of_two_classes():
+    one = made(num_classes=2)
+    difference = one.logits[..., 1] - one.logits[..., 0]
+    two = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    for logits in (difference, difference[..., None]):
+        table = byrote.scores(one.inclusion, logits=logits, targets=one.targets.astype(bool))
+        close(table, {name: two[name] for name in two.columns if name not in ("status", "target")})
+
+
+def test_classes_are_in_the_order_of_the_columns_not_of_the_alphabet():
+    one, names = made(), np.array(["zebra", "ant", "moth"])
+    table = byrote.scores(one.inclusion, logits=one.logits, targets=names[one.targets], classes=names)
+    plain = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    assert table["suggested_target"].tolist() == names[plain["suggested_target"]].tolist()
+    assert table["target"].tolist() == names[one.targets].tolist()
+    same = ["memorisation_raw", "label_suspicion", "membership_risk"]
+    assert table.arrow.select(same).equals(plain.arrow.select(same))
+    with pytest.raises(TypeError, match=r"got \['moth'.*say which column is which: classes="):
+        byrote.scores(one.inclusion, logits=one.logits, targets=np.full(17, "moth"))
+
+
+def test_numbers_have_errors_in_variances_of_the_target():
+    rng = np.random.default_rng(3)
+    inclusion, targets = rng.random((20, 9)) < 0.5, 100 + 7 * rng.normal(size=9)
+    predictions = targets + (3 - 2 * inclusion) * rng.normal(size=(20, 9))
+    table = byrote.scores(inclusion, predictions=predictions, targets=targets)
+    error = (predictions - targets) ** 2 / targets.var()
+    mean = np.array([predictions[~inclusion[:, i], i].mean() for i in range(9)])
+    close(
+        table,
+        {
+            "memorisation_raw": memorisation(inclusion, -error).value,
+            "heldout_error": heldout_mean(inclusion, error).value,
+            "self_error": included_mean(inclusion, error).value,
+            "label_suspicion": residual_suspicion(mean, targets),
+            "suggested_target": mean,
+            "membership_risk": membership_risk(lira(inclusion, -np.sqrt(error)).score, inclusion).auc.value,
+        },
+    )
+    assert "heldout_correct" not in table.columns
+
+
+def test_test_examples_tell_whom_they_depend_on():
+    """A test example is right exactly in the runs that were trained on example 4, which these alone know."""
+    one = made(num_runs=60)
+    one.logits[:, 4] = np.where(one.inclusion[:, 4, None], 1, -1) * (2 * np.eye(3)[one.targets[4]] - 1)
+    test_logits = np.stack([np.eye(3)[1] * np.where(held, 5.0, -5.0) for held in one.inclusion[:, 4]])[:, None]
+    table = byrote.scores(
+        one.inclusion, logits=one.logits, targets=one.targets, test_logits=test_logits, test_targets=[1]
+    )
+    row = table.to_pylist()[4]
+    assert (row["num_influenced"], row["largest_influence"], row["most_influenced"]) == (1, 1.0, 0)
+    exact = influence(one.inclusion, test_logits.argmax(2) == 1)
+    assert row["largest_influence_se"] == pytest.approx(exact.se[4, 0])
+    elsewhere = {name: table.arrow[name].null_count for name in ("largest_influence", "most_influenced")}
+    assert set(elsewhere.values()) == {int((table["num_influenced"] == 0).sum())}
+
+
+def test_diverged_runs_are_left_out_and_said_and_a_spoilt_example_has_no_scores():
+    one = made()
+    logits = one.logits.copy()
+    logits[[3, 8]] = np.nan
+    logits[5, 2, 1] = np.inf
+    table = byrote.scores(one.inclusion, logits=logits, targets=one.targets)
+    kept = np.delete(np.arange(30), [3, 8])
+    rest = byrote.scores(one.inclusion[kept], logits=one.logits[kept], targets=one.targets)
+    assert table.notes[0].startswith("Runs 3, 8 left out")
+    assert table["status"][2] == "not finite"
+    others = np.delete(np.arange(17), 2)
+    names = [name for name in rest.columns if not name.startswith("membership")]  # its variance is of all examples
+    assert table.arrow.select(names).take(others).equals(rest.arrow.select(names).take(others))
+    spoilt = table.to_pylist()[2]
+    assert {name for name, value in spoilt.items() if value is None} == {
+        name for name in table.columns if name not in ("id", "target", "count", "status")
+    }
+    with pytest.raises(ValueError, match="Runs 0, 1, 2, 3, 4 and 25 more diverged"):
+        byrote.scores(one.inclusion, logits=np.full_like(logits, np.nan), targets=one.targets)
+
+
+def test_each_status():
+    inclusion = np.array([[1, 1, 1, 1, 0]] * 2 + [[0, 0, 0, 1, 0]] * 2, bool)
+    correct = np.array([[1, 1, 0, 1, 1]] * 2 + [[1, 0, 0, 1, 1]] * 2, bool)
+    table = byrote.scores(inclusion, correct=correct)
+    assert table["status"].tolist() == ["learnt", "memorised", "never fitted", "too few runs", "too few runs"]
+    assert table.notes == ("2 of 5 examples were trained on by all runs or by none: they have no score.",)
+    assert table["count"].tolist() == [2, 2, 2, 0, 0]
+
+
+def test_groups_are_shown_and_said_when_they_were_split():
+    one = made(num_examples=4)
+    whole = np.repeat(one.inclusion[:, :2], 2, axis=1)
+    for inclusion, split in ((whole, False), (one.inclusion, True)):
+        table = byrote.scores(inclusion, logits=one.logits, targets=one.targets, groups=["a", "a", "b", "b"])
+        assert table["group"].tolist() == ["a", "a", "b", "b"]
+        assert any("part of a group" in note for note in table.notes) == split
+
+
+def test_notes_outlive_a_table():
+    table = Table(pa.table({"x": [1]})).with_notes(["Mind <this>."])
+    assert Table(table.arrow.slice(0, 1)).notes == ("Mind <this>.",)
+    assert repr(table).endswith("Mind <this>.")
+    assert "<p>Mind &lt;this&gt;.</p>" in table._repr_html_()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_permuting_examples_and_runs_permutes_the_table(seed):
+    one = made(seed=seed, num_runs=12, num_examples=7)
+    rng = np.random.default_rng(seed)
+    runs, examples = rng.permutation(12), rng.permutation(7)
+    table = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    other = byrote.scores(
+        one.inclusion[runs][:, examples],
+        logits=one.logits[runs][:, examples],
+        targets=one.targets[examples],
+        ids=examples,
+    )
+    fixed = [name for name in table.columns if not name.startswith("membership")]  # LiRA leaves out the next run
+    back = other.arrow.take(np.argsort(examples))
+    for name in fixed:
+        if name in ("status", "suggested_target"):
+            assert back[name].to_pylist() == table.arrow[name].to_pylist()
+        else:
+            assert back[name].to_numpy() == pytest.approx(table[name], nan_ok=True)
+
+
+WRONG: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
+    "nothing": (TypeError, r"outputs of one kind, got nothing\. Give logits=", {"logits": None}),
+    "two kinds": (TypeError, "got both logits and margin", {"margin": np.zeros((30, 17))}),
+    "no targets": (TypeError, "Expected targets beside logits: one for each of 17", {"targets": None}),
+    "indices": (TypeError, r"got numbers up to 16\. Of indices make a mask", {"inclusion": np.arange(17)[None]}),
+    "one run": (ValueError, r"of shape \[run, example\].*got shape \(17,\)", {"inclusion": np.ones(17, bool)}),
+    "no runs": (ValueError, r"got shape \(0, 17\)", {"inclusion": np.ones((0, 17), bool)}),
+    "examples first": (
+        ValueError,
+        r"logits of 30 runs.*got \(17, 30, 3\)\. Is it transposed\?",
+        {"logits": np.zeros((17, 30, 3))},
+    ),
+    "fewer examples": (ValueError, r"with 17 examples, got \(16, 3\) in run 0", {"logits": np.zeros((30, 16, 3))}),
+    "uneven runs": (
+        ValueError,
+        r"17 examples and 3 classes, got \(17, 4\) in run 1",
+        {"logits": [np.zeros((17, 3))] + [np.zeros((17, 4))] * 29},
+    ),
+    "a class too many": (ValueError, r"targets in \[0, 3\).*got 0 to 3.*classes=", {"targets": np.arange(17) % 4}),
+    "unknown class": (
+        ValueError,
+        r"among the classes \['a', 'b', 'c'\], got \['d'\]",
+        {"targets": ["d"] * 17, "classes": ["a", "b", "c"]},
+    ),
+    "too few targets": (ValueError, r"targets of shape \[17, one for each example\], got \(5,\)", {"targets": [0] * 5}),
+    "an id twice": (ValueError, "unique ids, got 16 repeated", {"ids": [1] * 17}),
+    "logits as probabilities": (
+        ValueError,
+        r"sum of 1, got others in run 0.*Are they logits",
+        {"logits": None, "probability": np.full((30, 17, 3), 2.0)},
+    ),
+    "a probability of 2": (
+        ValueError,
+        r"probability in \[0, 1\], got 2 to 2",
+        {"logits": None, "probability": np.full((30, 17), 2.0)},
+    ),
+    "a negative loss": (ValueError, "loss 0 or more, got -1 to -1", {"logits": None, "loss": -np.ones((30, 17))}),
+    "a transposed margin": (
+        ValueError,
+        r"margin of shape \(30, 17\).*got \(17, 30\)\. Is it transposed",
+        {"logits": None, "margin": np.zeros((17, 30))},
+    ),
+    "half a test": (TypeError, "test_logits and test_targets together", {"test_targets": [0]}),
+    "a test of other runs": (
+        ValueError,
+        "test_logits of the same 30 runs, got 2",
+        {"test_targets": [0], "test_logits": np.zeros((2, 1, 3))},
+    ),
+    "words": (TypeError, "margin as an array of numbers, got", {"logits": None, "margin": [["a"]]}),
+    "words to predict": (
+        TypeError,
+        "finite numbers as targets beside predictions",
+        {"logits": None, "predictions": np.zeros((30, 17)), "targets": ["a"] * 17},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said(case):
+    kind, message, changed = WRONG[case]
+    one = made()
+    given: dict[str, Any] = {"inclusion": one.inclusion, "logits": one.logits, "targets": one.targets}
+    with pytest.raises(kind, match=message):
+        byrote.scores(**(given | changed))
