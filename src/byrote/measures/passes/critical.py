@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byrote.core import ModelError, derive
 from byrote.measures.passes.curvature import checked_ids
-from byrote.measures.passes.evaluation import MEMORY, Model, call, evaluating, parts
+from byrote.measures.passes.evaluation import MEMORY, Model, call, evaluating, ordinary, parts
 from byrote.measures.passes.input_gradients import bytes_each, checked_inputs, slopes
 from byrote.records import Interval
 
@@ -202,7 +202,7 @@ def _logits(outputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]
 
 def _units(unit: float | Tensor, x: Float[Tensor, "example ..."]) -> Float[Tensor, "..."]:
     """A grey level in the inputs, as a tensor that goes with one of them."""
-    units = torch.as_tensor(unit, dtype=x.dtype, device=x.device)
+    units = ordinary(torch.as_tensor(unit), dtype=x.dtype).to(x.device)
     if units.ndim >= max(1, x.ndim) or not (units.isfinite() & (units >= 0)).all() or not (units > 0).any():
         raise ValueError(
             "Expected unit as a number above 0, or one for each feature of an input of shape "

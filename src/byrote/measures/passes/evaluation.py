@@ -95,6 +95,13 @@ def _without_cudnn() -> Generator[None]:
         torch.backends.cudnn.enabled = before
 
 
+def ordinary(values: Shaped[Tensor, "*shape"], *, dtype: torch.dtype | None = None) -> Shaped[Tensor, "*shape"]:
+    """The same numbers as autograd takes them, also where they come from, or this is called in, inference mode."""
+    with torch.inference_mode(False):
+        own = values.clone() if values.is_inference() else values.detach()
+        return own.to(dtype or own.dtype)
+
+
 def call(model: Model, x: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
     """The model's outputs, or its failure in one message.
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap  # pyright: ignore[reportPrivateImportUsage]
 
-from byrote.measures.passes.evaluation import MEMORY, call, derivatives, evaluating, parts, same, try_out
+from byrote.measures.passes.evaluation import MEMORY, call, derivatives, evaluating, ordinary, parts, same, try_out
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.scored import PassScores, over_draws
 
@@ -53,11 +53,10 @@ def gradient_norms(
     Paul et al. 2021, Deep Learning on a Data Diet, https://arxiv.org/abs/2107.07075
     """
     weights = _trainable(model)
-    targets = checked_targets(targets, x=x)
+    x, targets = ordinary(x), checked_targets(targets, x=x)
     if not len(x):
         return over_draws(np.zeros((1, 0)))
     with evaluating(model, device=x.device):
-        x = x.clone() if x.is_inference() else x.detach()
         kept = try_out(model, x)
         size = sum(weight.numel() * weight.itemsize for weight in weights.values())
         norms = _fastest(model, weights, x, targets)
@@ -103,8 +102,8 @@ def grand(norms: Float[np.ndarray, "run moment example"], *, steps: Int[np.ndarr
     return over_draws(norms.mean(1, dtype=np.float64))
 
 
-def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+def _trainable(model: object) -> dict[str, Tensor]:
+    if not isinstance(model, nn.Module):
         raise TypeError(f"Expected a torch.nn.Module, whose weights are known, got {type(model).__name__}.")
     weights: dict[str, Tensor] = {name: part for name, part in model.named_parameters() if part.requires_grad}
     if not weights:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from byrote.core import ModelError
-from byrote.measures.passes.evaluation import MEMORY, Model, call, derivatives, evaluating, parts, try_out
+from byrote.measures.passes.evaluation import MEMORY, Model, call, derivatives, evaluating, ordinary, parts, try_out
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.scored import PassScores, over_draws
 
@@ -97,8 +97,7 @@ def checked_inputs(x: Shaped[Tensor, "example ..."]) -> Float[Tensor, "example .
             "Hand over the embedded vectors as inputs, with the rest of the network as the model; bytes as "
             "normalised numbers."
         )
-    with torch.inference_mode(False):
-        return x.clone() if x.is_inference() else x.detach()
+    return ordinary(x)
 
 
 def bytes_each(model: Model, x: Float[Tensor, "example ..."]) -> int:

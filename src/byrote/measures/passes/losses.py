@@ -5,6 +5,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from byrote.core import ModelError
+from byrote.measures.passes.evaluation import ordinary
 
 
 def losses(outputs: Float[Tensor, "batch ..."], targets: Shaped[Tensor, "batch"]) -> Float[Tensor, "batch"]:
@@ -30,22 +31,22 @@ def losses(outputs: Float[Tensor, "batch ..."], targets: Shaped[Tensor, "batch"]
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def checked_targets(
-    targets: Shaped[Tensor, "example"], *, x: Shaped[Tensor, "example ..."]
-) -> Shaped[Tensor, "example"]:
-    """Targets as losses take them: int64, or the precision of the inputs; on their device.
+def checked_targets(targets: Shaped[Tensor, "..."], *, x: Shaped[Tensor, "example ..."]) -> Shaped[Tensor, "example"]:
+    """Targets as losses take them: int64, or the precision of the inputs.
 
     Raises:
         TypeError: they are neither whole nor floating-point numbers.
-        ValueError: there is not one for each example, or one is below 0.
+        ValueError: there is not one for each example, one is below 0, or they are on another device than the inputs.
     """
+    if targets.device != x.device:
+        raise ValueError(f"Expected inputs and targets on one device, got {x.device} and {targets.device}.")
     if targets.ndim != 1 or len(targets) != len(x):
         raise ValueError(f"Expected one target for each of {len(x)} examples, got shape {tuple(targets.shape)}.")
     if targets.is_floating_point():
-        return targets.detach().to(x.device, x.dtype if x.is_floating_point() else targets.dtype)
+        return ordinary(targets, dtype=x.dtype if x.is_floating_point() else None)
     if targets.dtype == torch.bool or targets.is_complex():
         raise TypeError(f"Expected class codes or real numbers as targets, got {targets.dtype}.")
-    codes = targets.detach().to(x.device, torch.int64)
+    codes = ordinary(targets, dtype=torch.int64)
     if len(codes) and int(codes.min()) < 0:
         raise ValueError(f"Expected class codes from 0 up, got {int(codes.min())}.")
     return codes

@@ -1,7 +1,7 @@
 """How much the training loss depends on each training example, through all the steps it had a part in."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
 from byrote.core import ModelError
-from byrote.measures.passes.evaluation import MEMORY, call, derivatives, evaluating, parts, try_out
+from byrote.measures.passes.evaluation import MEMORY, call, derivatives, evaluating, ordinary, parts, try_out
 from byrote.measures.passes.input_gradients import checked_inputs
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.steps import Base, Trained, kept_of_each, stepped, untrained
@@ -18,6 +18,11 @@ from byrote.records import SGD, Adam, AdamW, Scores
 
 MOST = 1 << 32
 """Bytes that an unrolled training may keep unless more are allowed."""
+
+NO_SECOND = (
+    "The model has no second derivatives, which unrolled steps need: {}. Replace the layer (a fused kernel?) by one "
+    "written in plain operations."
+)
 
 
 class Heldout(NamedTuple):
@@ -46,7 +51,7 @@ def loss_sensitivity(
     x: Float[Tensor, "example ..."],
     targets: Shaped[Tensor, "example"],
     optimiser: SGD | Adam | AdamW,
-    batches: Sequence[Int[Tensor, "batch"]],
+    batches: Sequence[Int[Tensor, "_"]],
     learning_rates: Sequence[float] | None = None,
     moments: Sequence[int] | None = None,
     heldout: Heldout | None = None,
@@ -94,6 +99,8 @@ def loss_sensitivity(
 
     Arpit et al. 2017, A Closer Look at Memorization in Deep Networks, §3.2, https://arxiv.org/abs/1706.05394
     """
+    if not isinstance(optimiser, (SGD, Adam, AdamW)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"Expected SGD, Adam or AdamW, got {type(optimiser).__name__}: its steps are not unrolled.")
     x, targets = checked_inputs(x), checked_targets(targets, x=x)
     lesson = _Lesson(model, x, targets, optimiser, batches, learning_rates, heldout)
     asked = _checked_moments(moments, len(batches))
@@ -124,7 +131,7 @@ class _Lesson:
         x: Float[Tensor, "example ..."],
         targets: Shaped[Tensor, "example"],
         optimiser: Base,
-        batches: Sequence[Int[Tensor, "batch"]],
+        batches: Sequence[Int[Tensor, "_"]],
         learning_rates: Sequence[float] | None,
         heldout: Heldout | None,
     ) -> None:
@@ -211,6 +218,8 @@ class _Lesson:
         leaves = [part.detach().requires_grad_() for part in before.flat()]
         x = self._x[batch].clone().requires_grad_()
         after = list(self._step(before.like(leaves), x, number, again=True).flat())
+        if _is_cut_short(after):
+            raise ModelError(NO_SECOND.format("a function marked as once_differentiable"))
         moved: list[_Adjoint] = []
         for adjoint in live:
             found = self._pulled_back(after, [*leaves, x], adjoint.state)
@@ -224,10 +233,7 @@ class _Lesson:
         try:
             return list(torch.autograd.grad(after, leaves, grad_outputs=slopes, retain_graph=True, allow_unused=True))
         except (RuntimeError, NotImplementedError) as error:
-            raise ModelError(
-                f"The model has no second derivatives, which unrolled steps need: {error!s:.200}. Replace the layer "
-                "(a fused kernel?) by one written in plain operations."
-            ) from error
+            raise ModelError(NO_SECOND.format(f"{error!s:.200}")) from error
 
     def _step(self, state: Trained, x: Tensor, number: int, *, again: bool) -> Trained:
         """Take a step; `again` with all that is needed to go back through it."""
@@ -243,6 +249,21 @@ class _Lesson:
             return functional_call(self._model, own, (rows,))
 
         return losses(call(model, x), targets)
+
+
+def _is_cut_short(outputs: Sequence[Tensor]) -> bool:
+    """Whether some derivative is itself without one: autograd would leave out what goes through it, without a word."""
+    waiting = [output.grad_fn for output in outputs]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            return True
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    return False
 
 
 def _summed_up(
@@ -282,7 +303,7 @@ def _checked_moments(moments: Sequence[int] | None, num_steps: int) -> list[int]
     return asked
 
 
-def _checked_batches(batches: Sequence[Tensor], *, x: Tensor) -> list[Int[Tensor, "batch"]]:
+def _checked_batches(batches: Sequence[Tensor], *, x: Tensor) -> list[Int[Tensor, "_"]]:
     if not len(batches):
         raise ValueError("Expected at least one step, got no batches.")
     for batch in batches:
@@ -295,12 +316,10 @@ def _checked_batches(batches: Sequence[Tensor], *, x: Tensor) -> list[Int[Tensor
             raise ValueError(
                 f"Expected positions from 0 to {len(x) - 1}, got {int(batch.min())} to {int(batch.max())}."
             )
-    return [batch.to(x.device, torch.int64) for batch in batches]
+    return [ordinary(batch, dtype=torch.int64).to(x.device) for batch in batches]
 
 
 def _checked_rates(rates: Sequence[float] | None, optimiser: Base, *, num_steps: int) -> list[float]:
-    if not isinstance(optimiser, (SGD, Adam, AdamW)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"Expected SGD, Adam or AdamW, got {type(optimiser).__name__}: its steps are not unrolled.")
     if rates is None:
         return [optimiser.lr] * num_steps
     if len(rates) != num_steps:
