@@ -97,14 +97,18 @@ def summarise(
     fits: Sequence[Fit] = (),
 ) -> Outcome:
     """What a study says of these runs and fits."""
-    results = Results(
+    return study.summarise(results_of(task, runs, fits=fits), budget)
+
+
+def results_of(task: Task, runs: Sequence[Run], *, fits: Sequence[Fit] = ()) -> Results:
+    """These, as a study reads them."""
+    return Results(
         task=task,
         learner=LEARNER,
         runs={run.spec: run for run in runs if run.status == "completed"},
         fits={fit.spec: fit for fit in fits},
         diverged=tuple(run for run in runs if run.status == "diverged"),
     )
-    return study.summarise(results, budget)
 
 
 def _outputs(

@@ -78,6 +78,20 @@ def test_a_budget_is_planned_to_be_kept(byrote: Command) -> None:
     assert sorted(Path().iterdir()) == [Path("animals.csv")]
 
 
+def test_a_plan_counts_the_runs_that_will_be_wanted_later(byrote: Command) -> None:
+    plan = planned(byrote, "study", "worth", "animals.csv", "--epochs", 2, "--width", 8, "--runs", 10)
+    later = {runs.condition: runs.num_runs for runs in plan.runs}
+    assert later == {
+        "all as it is": 10,
+        "random 70 %": 10,
+        "all but the most memorised": 10,
+        "all but the random ones": 10,
+        "all but the suspected errors": 10,
+        "suggested labels": 10,
+    }
+    assert plan.num_runs == 60
+
+
 def test_a_plan_refuses_what_an_audit_refuses(byrote: Command) -> None:
     refused(byrote(*AUDIT, "--dry-run", "--lr", 0), "lr above 0")
     refused(byrote(*AUDIT, "--dry-run", "--workers", 0), "workers to be a whole number of at least 1")

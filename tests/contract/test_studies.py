@@ -27,7 +27,7 @@ from byrote.studies import (
     StudyBudget,
     background,
 )
-from cheap_runs import LEARNER, fake_fit, fake_run, summarise, task_of
+from cheap_runs import LEARNER, fake_fit, fake_run, results_of, summarise, task_of
 from sample_record import every_kind_record
 
 CLAIMS = {
@@ -41,6 +41,7 @@ CLAIMS = {
     },
     "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
     "memorisation": {"training-examples-are-fitted"},
+    "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
 COLUMNS = [
     "id",
@@ -85,6 +86,7 @@ def budget_of(*, runs: int = 3, subsets: int = 10, sample: Sample | None = None)
 def answer(study: AbstractStudy, task: Task, budget: StudyBudget, **how: bool) -> Outcome:
     plan = study.plan(task, LEARNER, budget)
     runs = [fake_run(task, spec, **how) for spec in plan.runs]
+    runs += [fake_run(task, spec, **how) for spec in study.follow_up(results_of(task, runs), budget)]
     return summarise(study, task, budget, runs=runs, fits=[fake_fit(task, spec) for spec in plan.fits])
 
 

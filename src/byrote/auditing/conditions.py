@@ -74,7 +74,7 @@ def _labels(labels: Labels) -> str:
         case CorruptedLabels(fraction=fraction):
             return f"{100 * fraction:g} % random labels"
         case ReplacedLabels(positions=positions):
-            return f"{len(positions):,} labels replaced"
+            return f"{len(positions):,} suggested labels" if positions else "suggested labels"
         case _:
             assert_never(labels)
 
@@ -100,6 +100,6 @@ def _subset(subset: Subset) -> str:
         case BalancedSubset(fraction=fraction):
             return f"random {100 * fraction:g} %"
         case LeftOut(positions=positions, reason=reason):
-            return f"all but {len(positions):,} {reason}"
+            return f"all but {f'{len(positions):,}' if positions else 'the'} {reason}"
         case _:
             assert_never(subset)

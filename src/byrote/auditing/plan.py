@@ -156,7 +156,7 @@ def _fitting_seconds(setting: Setting, bounds: Limits, *, looking: float) -> flo
 def _told(setting: Setting, budgets: Mapping[str, StudyBudget], *, bounds: Limits | None, looking: float) -> AuditPlan:
     planner, store = setting.planner, setting.store
     plans = {study.name: plan for study, plan in zip(planner.studies, planner.plans(budgets), strict=True)}
-    runs = planner.runs(budgets)
+    runs = planner.foreseen(budgets)
     training = setting.costs(runs)
     fitting = None if bounds is None else _fitting_seconds(setting, bounds, looking=looking)
     other = 0.0 if bounds is None else looking + bounds.finishing
@@ -181,7 +181,7 @@ def _planned_runs(setting: Setting, plans: Mapping[str, Plan]) -> Iterator[Plann
     seen: set[RunSpec] = set()
     for study, plan in plans.items():
         kinds: dict[tuple[str, int, int, int], list[RunSpec]] = {}
-        for spec in plan.runs:
+        for spec in plan.foreseen:
             train, test = size(setting.planner.task, subset=spec.subset, sample=spec.sample)
             kinds.setdefault((condition(spec), train, test, spec.learner.recipe.epochs), []).append(spec)
         for (words, num_train, num_test, epochs), specs in kinds.items():
@@ -197,7 +197,7 @@ def _planned_runs(setting: Setting, plans: Mapping[str, Plan]) -> Iterator[Plann
                 epochs=epochs,
                 seconds=setting.costs(own),
             )
-        seen.update(plan.runs)
+        seen.update(plan.foreseen)
 
 
 def _planned_fits(setting: Setting, plans: Mapping[str, Plan]) -> Iterator[PlannedFits]:

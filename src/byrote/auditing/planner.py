@@ -63,6 +63,10 @@ class Planner:
         """Every distinct run that is asked for, most important first."""
         return interleaved([plan.runs for plan in self.plans(budgets)])
 
+    def foreseen(self, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
+        """As `runs`, and what will be wanted once these are there."""
+        return interleaved([plan.foreseen for plan in self.plans(budgets)])
+
     def probes(self, budgets: Mapping[str, StudyBudget]) -> dict[RunSpec, tuple[AbstractProbe, ...]]:
         """What runs have to compute on the way: of each, what any study asks of it."""
         asked: dict[RunSpec, dict[str, AbstractProbe]] = {}
@@ -82,7 +86,7 @@ class Planner:
 
     def _smallest(self, study: AbstractStudy) -> Sequence[RunSpec]:
         budget = self._budget(runs=FEWEST.runs, subsets=FEWEST.subsets, sample=self._sizes(None)[-1])
-        return study.plan(self.task, self.learner, budget).runs
+        return study.plan(self.task, self.learner, budget).foreseen
 
     def _shares(self, seconds: float) -> dict[str, float]:
         """Seconds of each study: what its smallest plan takes, as far as that goes, and its part of the rest."""
@@ -108,13 +112,13 @@ class Planner:
             kept: budgets that are under way, whose samples of the task are kept unless not even the fewest fit.
         """
         shared = self._shared_out(seconds, most, kept)
-        if self.cost(self.runs(shared)) <= seconds:
+        if self.cost(self.foreseen(shared)) <= seconds:
             return shared
         low, high, fitting = 0.0, seconds, self._shared_out(0.0, most, kept)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             shared = self._shared_out(middle, most, kept)
-            if self.cost(self.runs(shared)) <= seconds:
+            if self.cost(self.foreseen(shared)) <= seconds:
                 low, fitting = middle, shared
             else:
                 high = middle
@@ -176,7 +180,7 @@ class Planner:
         low, high = 0, most
         while low < high:
             middle = (low + high + 1) // 2
-            specs = study.plan(self.task, self.learner, replace(budget, **{knob: middle})).runs
+            specs = study.plan(self.task, self.learner, replace(budget, **{knob: middle})).foreseen
             low, high = (middle, high) if self.cost(specs) <= seconds else (low, middle - 1)
         return low
 

@@ -6,6 +6,7 @@ from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
 from byrote.studies.registry import STUDIES
 from byrote.studies.study import MOST_SAMPLE_EPOCHS, AbstractStudy, Outcome, Plan, Results, StudyBudget
+from byrote.studies.worth import Worth
 
 __all__ = [
     "MOST_SAMPLE_EPOCHS",
@@ -19,4 +20,5 @@ __all__ = [
     "RandomData",
     "Results",
     "StudyBudget",
+    "Worth",
 ]

@@ -3,26 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int
-from scipy import special, stats
+from jaxtyping import Float, Int
+from scipy import stats
 
 from byrote.data import Task, content
 from byrote.measures import (
-    aum,
-    csl,
     error_bound,
-    forgetting_events,
-    heldout_mean,
-    included_mean,
-    label_suspicion,
-    masked_over_runs,
-    memorisation,
     proportion_interval,
-    residual_suspicion,
 )
 from byrote.records import (
     Column,
@@ -35,12 +26,12 @@ from byrote.records import (
     Learner,
     Run,
     RunSpec,
-    Scores,
     Section,
     Table,
     above,
 )
 from byrote.studies.claims import NOTHING, claim
+from byrote.studies.example_scores import LOSS_FITTED, MEMORISED, TOO_FEW, ExampleScores, score_examples, suspects
 from byrote.studies.papers import FELDMAN
 from byrote.studies.study import (
     SUBSET_FRACTION,
@@ -50,49 +41,20 @@ from byrote.studies.study import (
     Results,
     StudyBudget,
     describe_sample,
-    inclusion_mask,
-    quality,
     sampled_part,
     sampled_positions,
     subset_runs,
 )
 from byrote.studies.wording import counted, how_many, minus, percent
 
-MEMORISED = 0.25
-"""The threshold of Feldman & Zhang 2020."""
-TOO_FEW = "too few runs"
-"""The status of an example that no network, or every network, was trained on."""
 ROUGH = 0.15
 """From this median standard error on, a count of examples above the threshold is said to be uncertain."""
 NUM_SHOWN = 24
 NUM_LISTED = 100
 RARELY_FITTED = 0.01
 """A recipe that leaves more than this share of its training examples unfitted is said to."""
-FALSE_SUSPECTS = 0.05
-"""Regression: so many suspects there would be on average if all residuals were Gaussian."""
 TIGHT_BOUND = 0.25
 """The published worst-case error is told when it is below this; above it says little."""
-LOSS_FITTED = 0.1
-"""Regression: an example is fitted when its squared error is below this share of the target's variance."""
-
-
-@final
-class ExampleScores(NamedTuple):
-    """Everything the subset runs say of each training example of the part they saw."""
-
-    memorisation: Scores
-    heldout: Scores
-    """For classification the C-score: how often it is right when left out."""
-    included: Scores
-    csl: Scores
-    aum: Scores
-    forgetting: Scores
-    el2n: Scores
-    suspicion: Float[np.ndarray, "example"]
-    suggested: tuple[str, ...]
-    """The class, or the number, that networks which never saw the example give it."""
-    status: tuple[str, ...]
-    """`learnt`, `memorised`, `never fitted` (by more than half of the networks trained on it), or `too few runs`."""
 
 
 @final
@@ -173,64 +135,6 @@ def _accuracy_note(num_runs: int, scores: ExampleScores) -> str:
     )
 
 
-def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
-    """Score each training example of the part that the runs saw."""
-    mask = inclusion_mask(part, runs)
-    values = quality(part, runs)
-    included, heldout = included_mean(mask, values), heldout_mean(mask, values)
-    mem = memorisation(mask, values)
-    suspicion, suggested = _suspicion(part, mask, runs)
-    traces = [run.trace for run in runs]
-    nothing = np.full(mask.shape, np.nan)
-    margins = nothing if part.regression else np.stack([aum(trace.margin) for trace in traces]).astype(np.float64)
-    events = (
-        nothing if part.regression else np.stack([forgetting_events(t.margin > 0).events for t in traces]).astype(float)
-    )
-    return ExampleScores(
-        memorisation=mem,
-        heldout=heldout,
-        included=included,
-        csl=masked_over_runs(np.stack([csl(trace.loss) for trace in traces]).astype(np.float64), mask),
-        aum=masked_over_runs(margins, mask),
-        forgetting=masked_over_runs(events, mask),
-        el2n=masked_over_runs(np.stack([trace.early_error for trace in traces]).astype(np.float64), mask),
-        suspicion=suspicion,
-        suggested=suggested,
-        status=_status(part, included, mem),
-    )
-
-
-def _suspicion(
-    part: Task, mask: Bool[np.ndarray, "run example"], runs: list[Run]
-) -> tuple[Float[np.ndarray, "example"], tuple[str, ...]]:
-    """1 − the probability that networks which never saw an example give its label, and what they say instead."""
-    total = np.zeros((len(part.train), part.num_outputs))
-    for included, run in zip(mask, runs, strict=True):
-        outputs = run.trace.train_outputs.astype(np.float64)
-        total[~included] += (outputs if part.regression else special.softmax(outputs, axis=1))[~included]
-    count = (~mask).sum(0)
-    mean = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], np.nan)
-    known = count > 0
-    suspicion = np.full(len(count), np.nan)
-    suggested = [""] * len(count)
-    if part.regression:
-        suspicion[known] = residual_suspicion(mean[known, 0], part.train.y[known])
-        suggested = [f"{value:.6g}" if ok else "" for value, ok in zip(mean[:, 0], known, strict=True)]
-    elif known.any():
-        found = label_suspicion(mean[known], part.train.y[known])
-        suspicion[known] = found.suspicion
-        for position, code in zip(np.flatnonzero(known), found.suggested, strict=True):
-            suggested[position] = part.classes[code]
-    return suspicion, tuple(suggested)
-
-
-def _status(part: Task, included: Scores, mem: Scores) -> tuple[str, ...]:
-    fitted = included.value > (-LOSS_FITTED if part.regression else 0.5)
-    unknown = ~np.isfinite(mem.value)
-    chosen = np.select([unknown, ~fitted, mem.value >= MEMORISED], [TOO_FEW, "never fitted", "memorised"], "learnt")
-    return tuple(chosen.tolist())
-
-
 def _fitted(status: Sequence[str], *, num_runs: int) -> Finding:
     known = len(status) - status.count(TOO_FEW)
     missed = status.count("never fitted")
@@ -258,12 +162,10 @@ def _summary(part: Task, scores: ExampleScores) -> str:
     if not known:
         return "With so few networks on subsets no training example has been both trained on and left out."
     memorised, never = scores.status.count("memorised"), scores.status.count("never fitted")
-    suspects = len(_suspects(part, scores))
+    doubts = len(suspects(part, scores.doubts))
     examples = counted(known, one="training example", many="training examples")
     by_rote = f"{memorised:,} of {examples} ({percent(memorised / known)}) {'is' if memorised == 1 else 'are'} known by"
-    doubted = (
-        f"{how_many(suspects)} {'has' if suspects < 2 else 'have'} a target that networks which never saw it doubt"
-    )
+    doubted = f"{how_many(doubts)} {'has' if doubts < 2 else 'have'} a target that networks which never saw it doubt"
     unfitted = f"{how_many(never)} {'is' if never < 2 else 'are'} never or seldom fitted"
     return f"{by_rote} rote (memorisation score {MEMORISED:g} or more), {unfitted}, and {doubted}.{_roughness(scores)}"
 
@@ -277,24 +179,11 @@ def _roughness(scores: ExampleScores) -> str:
     return f" So few networks leave single scores uncertain by ± {error:.2f}." if error > ROUGH else ""
 
 
-def _suspects(part: Task, scores: ExampleScores) -> Int[np.ndarray, "suspect"]:
-    """Most suspicious first: held-out networks give the target less than half and favour another class; for numbers, a
-    residual that one in twenty such tasks would have by chance.
-    """
-    if part.regression:
-        chosen = scores.suspicion > 1 - FALSE_SUSPECTS / len(part.train)
-    else:
-        given = np.array([part.classes[code] for code in part.train.y])
-        chosen = (scores.suspicion > 0.5) & (np.array(scores.suggested) != given)
-    order = np.argsort(-np.nan_to_num(scores.suspicion, nan=-1.0), kind="stable")
-    return order[chosen[order]]
-
-
 def _figures(part: Task, scores: ExampleScores) -> tuple[Figure, ...]:
     value = scores.memorisation.value
     order = np.argsort(-np.nan_to_num(value, nan=-np.inf), kind="stable")
     top = [int(i) for i in order[:NUM_SHOWN] if value[i] >= MEMORISED]
-    suspects = _suspects(part, scores)
+    doubted = suspects(part, scores.doubts)
     figures: list[Figure] = [_histogram(part, scores)]
     if top:
         figures.append(
@@ -304,9 +193,9 @@ def _figures(part: Task, scores: ExampleScores) -> tuple[Figure, ...]:
                 caption="Networks get these right only when they were trained on them: rare, odd, or mislabelled.",
             )
         )
-    if len(suspects):
-        figures.append(_suspect_gallery(part, scores, suspects))
-        figures.append(_suspect_table(part, scores, suspects))
+    if len(doubted):
+        figures.append(_suspect_gallery(part, scores, doubted))
+        figures.append(_suspect_table(part, scores, doubted))
     figures.append(_agreement(scores))
     return tuple(figures)
 
@@ -339,7 +228,7 @@ def _histogram(part: Task, scores: ExampleScores) -> Histogram:
 
 def _item(part: Task, scores: ExampleScores, position: int) -> GalleryItem:
     given = _given(part, position)
-    suggested = scores.suggested[position]
+    suggested = scores.doubts.suggested[position]
     mem = scores.memorisation
     return GalleryItem(
         id=str(part.train.ids[position]),
@@ -348,7 +237,7 @@ def _item(part: Task, scores: ExampleScores, position: int) -> GalleryItem:
         suggested=suggested if suggested != given else "",
         notes=(
             ("memorisation", _with_error(mem.value[position], mem.se[position])),
-            ("suspicion", f"{scores.suspicion[position]:.2f}"),
+            ("suspicion", f"{scores.doubts.suspicion[position]:.2f}"),
         ),
     )
 
@@ -368,8 +257,8 @@ def _suspect_table(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, 
         (
             str(part.train.ids[i]),
             _given(part, i),
-            scores.suggested[i],
-            _number(scores.suspicion[i]),
+            scores.doubts.suggested[i],
+            _number(scores.doubts.suspicion[i]),
             _number(mem.value[i]),
             _number(mem.se[i]),
             scores.status[i],
@@ -433,7 +322,7 @@ def _table(task: Task, part: Task, scores: ExampleScores, positions: Int[np.ndar
     status = np.full(number, "not in the sample", dtype=object)
     status[positions] = scores.status
     suggested = np.full(number, None, dtype=object)
-    suggested[positions] = [text or None for text in scores.suggested]
+    suggested[positions] = [text or None for text in scores.doubts.suggested]
     return pa.table(
         {
             "id": pa.array(task.train.ids),
@@ -445,7 +334,7 @@ def _table(task: Task, part: Task, scores: ExampleScores, positions: Int[np.ndar
             "aum": spread(scores.aum.value),
             "forgetting": spread(scores.forgetting.value),
             "el2n": spread(scores.el2n.value),
-            "label_suspicion": spread(scores.suspicion),
+            "label_suspicion": spread(scores.doubts.suspicion),
             "suggested_target": pa.array(suggested.tolist(), type=pa.string()),
             "status": pa.array(status.tolist()),
         }

@@ -5,7 +5,8 @@ from byrote.studies.lookup import Lookup
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
 from byrote.studies.study import AbstractStudy
+from byrote.studies.worth import Worth
 
 STUDIES: Registry[type[AbstractStudy]] = Registry("study")
-for study in (RandomData, Lookup, Memorisation):
+for study in (RandomData, Lookup, Memorisation, Worth):
     STUDIES.add(study.name)(study)

@@ -60,6 +60,13 @@ class Plan(NamedTuple):
     fits: tuple[FitSpec, ...]
     probes: Mapping[RunSpec, tuple[AbstractProbe, ...]] = MappingProxyType({})
     """What some of the runs have to compute on the way; their results have it in `Run.probes`."""
+    later: tuple[RunSpec, ...] = ()
+    """Runs that cost what those will that `follow_up` is sure to want: time is kept for them; they are not trained."""
+
+    @property
+    def foreseen(self) -> tuple[RunSpec, ...]:
+        """All that will have to be trained, as far as it is known."""
+        return (*self.runs, *self.later)
 
 
 class Outcome(NamedTuple):

@@ -1,0 +1,126 @@
+"""What networks on subsets say of every training example."""
+
+from typing import NamedTuple, final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import special
+
+from byrote.data import Task
+from byrote.measures import (
+    aum,
+    csl,
+    forgetting_events,
+    heldout_mean,
+    included_mean,
+    label_suspicion,
+    masked_over_runs,
+    memorisation,
+    residual_suspicion,
+)
+from byrote.records import Run, Scores
+from byrote.studies.study import inclusion_mask, quality
+
+MEMORISED = 0.25
+"""The threshold of Feldman & Zhang 2020."""
+TOO_FEW = "too few runs"
+"""The status of an example that no network, or every network, was trained on."""
+FALSE_SUSPECTS = 0.05
+"""Regression: so many suspects there would be on average if all residuals were Gaussian."""
+LOSS_FITTED = 0.1
+"""Regression: an example is fitted when its squared error is below this share of the target's variance."""
+
+
+@final
+class Doubts(NamedTuple):
+    """What networks that never saw an example say against its target."""
+
+    suspicion: Float[np.ndarray, "example"]
+    """In [0, 1]; NaN where nothing was held out."""
+    suggested: tuple[str, ...]
+    """The class, or the number, that they give it; empty where nothing was held out."""
+
+
+@final
+class ExampleScores(NamedTuple):
+    """Everything the subset runs say of each training example of the part they saw."""
+
+    memorisation: Scores
+    heldout: Scores
+    """For classification the C-score: how often it is right when left out."""
+    included: Scores
+    csl: Scores
+    aum: Scores
+    forgetting: Scores
+    el2n: Scores
+    doubts: Doubts
+    status: tuple[str, ...]
+    """`learnt`, `memorised`, `never fitted` (by more than half of the networks trained on it), or `too few runs`."""
+
+
+def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
+    """Score each training example of the part that the runs saw."""
+    mask = inclusion_mask(part, runs)
+    values = quality(part, runs)
+    included, heldout = included_mean(mask, values), heldout_mean(mask, values)
+    mem = memorisation(mask, values)
+    doubts = doubt(part, mask, runs)
+    traces = [run.trace for run in runs]
+    nothing = np.full(mask.shape, np.nan)
+    margins = nothing if part.regression else np.stack([aum(trace.margin) for trace in traces]).astype(np.float64)
+    events = (
+        nothing if part.regression else np.stack([forgetting_events(t.margin > 0).events for t in traces]).astype(float)
+    )
+    return ExampleScores(
+        memorisation=mem,
+        heldout=heldout,
+        included=included,
+        csl=masked_over_runs(np.stack([csl(trace.loss) for trace in traces]).astype(np.float64), mask),
+        aum=masked_over_runs(margins, mask),
+        forgetting=masked_over_runs(events, mask),
+        el2n=masked_over_runs(np.stack([trace.early_error for trace in traces]).astype(np.float64), mask),
+        doubts=doubts,
+        status=_status(part, included, mem),
+    )
+
+
+def doubt(part: Task, mask: Bool[np.ndarray, "run example"], runs: list[Run]) -> Doubts:
+    """1 − the probability that networks which never saw an example give its label, and what they say instead."""
+    total = np.zeros((len(part.train), part.num_outputs))
+    for included, run in zip(mask, runs, strict=True):
+        outputs = run.trace.train_outputs.astype(np.float64)
+        total[~included] += (outputs if part.regression else special.softmax(outputs, axis=1))[~included]
+    count = (~mask).sum(0)
+    mean = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], np.nan)
+    known = count > 0
+    suspicion = np.full(len(count), np.nan)
+    suggested = [""] * len(count)
+    if part.regression:
+        suspicion[known] = residual_suspicion(mean[known, 0], part.train.y[known])
+        suggested = [f"{value:.6g}" if ok else "" for value, ok in zip(mean[:, 0], known, strict=True)]
+    elif known.any():
+        found = label_suspicion(mean[known], part.train.y[known])
+        suspicion[known] = found.suspicion
+        for position, code in zip(np.flatnonzero(known), found.suggested, strict=True):
+            suggested[position] = part.classes[code]
+    return Doubts(suspicion, tuple(suggested))
+
+
+def _status(part: Task, included: Scores, mem: Scores) -> tuple[str, ...]:
+    fitted = included.value > (-LOSS_FITTED if part.regression else 0.5)
+    unknown = ~np.isfinite(mem.value)
+    chosen = np.select([unknown, ~fitted, mem.value >= MEMORISED], [TOO_FEW, "never fitted", "memorised"], "learnt")
+    return tuple(chosen.tolist())
+
+
+def suspects(part: Task, doubts: Doubts) -> Int[np.ndarray, "suspect"]:
+    """Most suspicious first: held-out networks give the target less than half and favour another class; for numbers, a
+    residual that one in twenty such tasks would have by chance.
+    """
+    if part.regression:
+        chosen = doubts.suspicion > 1 - FALSE_SUSPECTS / len(part.train)
+    else:
+        given = np.array([part.classes[code] for code in part.train.y])
+        chosen = (doubts.suspicion > 0.5) & (np.array(doubts.suggested) != given)
+    order = np.argsort(-np.nan_to_num(doubts.suspicion, nan=-1.0), kind="stable")
+    return order[chosen[order]]
