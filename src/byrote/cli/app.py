@@ -78,6 +78,30 @@ def runs(
 
 
 @app.command()
+def scores(
+    arrays: Annotated[
+        Path, typer.Argument(metavar="ARRAYS.npz", help="Arrays of what your runs say.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="The table to write.")] = Path("scores.parquet"),
+    csv: Annotated[bool, typer.Option("--csv", help="Write it as CSV, too.")] = False,
+) -> None:
+    """Score every example by the outputs of runs that you trained elsewhere, each on a random subset.
+
+    The archive, written by `numpy.savez`, holds `inclusion` (a mask, runs × examples: who was trained on what) and,
+    of every run on every example, in evaluation mode, one of these:
+
+    1. `logits` (runs × examples × classes) with `targets` (columns of the logits, or among `classes`);
+
+    2. `predictions` (runs × examples) with numbers as `targets`;
+
+    3. what you kept of the logits, each runs × examples: `correct`, `margin`, `loss`, `probability` of the target.
+
+    If you have them: `classes`, `ids`, `groups`, and `test_logits` with `test_targets`.
+    """
+    _call("scores", arrays=arrays, output=output, csv=csv)
+
+
+@app.command()
 def doctor(
     as_json: AsJson = False,
     forget: Annotated[bool, typer.Option("--forget", help="Forget which ways to train were fastest.")] = False,
