@@ -126,8 +126,9 @@ def pooled_auc(
 ) -> Interval:
     """Bound the chance that a random member outscores a random non-member, ties counting half.
 
-    AUC ± t·√V, with V from each score's part in the error, ψ = (share of the other kind that it beats − AUC)/(number of
-    its own kind): V_runs = R/(R − 1)·Σ_r(Σ_i ψ_ri)², V_examples likewise over examples, V_none = Σψ², and for `both`
+    logit(AUC) ± t·√V/(AUC(1 − AUC)), taken back (an AUC of 1 has the band 1 − t·√V to 1, one of 0 likewise), with V
+    from each score's part in the error, ψ = (share of the other kind that it beats − AUC)/(number of its own kind):
+    V_runs = R/(R − 1)·Σ_r(Σ_i ψ_ri)², V_examples likewise over examples, V_none = Σψ², and for `both`
     V = V_runs + V_examples − V_none (the largest of the three where that is more).
 
     >>> print(pooled_auc(np.array([[3.0, 1.0], [2.0, 4.0]]), np.array([[True, False], [False, True]]), clusters="none"))
@@ -158,8 +159,9 @@ def pooled_auc(
     variance = _clustered(compared.deviation.reshape(score.shape), clusters)
     se = max(math.sqrt(variance), float(_least_error(compared)[0]))
     reach = _quantile((1 + level) / 2, _freedom(score, clusters)) * se
+    low, high = _area_interval(compared.auc, np.array([reach]))
     count = int(min(compared.num_members[0], compared.num_nonmembers[0]))
-    return Interval(value=auc, low=max(0.0, auc - reach), high=min(1.0, auc + reach), se=se, count=count)
+    return Interval(value=auc, low=float(low[0]), high=float(high[0]), se=se, count=count)
 
 
 def caught_at(
@@ -267,8 +269,9 @@ def group_risk(
     risk(g) = mean of `membership_risk` over the examples of g.
 
     The runs are independent, not the examples of a run: the variance is R/(R − 1)·Σ_r(Σ_{i in g} ψ_ri)², ψ_ri being
-    what run r adds to the error of i's AUC, as in `pooled_auc`. The interval is Student's with R − 1 degrees of
-    freedom, and speaks of other runs on these examples.
+    what run r adds to the error of i's AUC. The interval is that of `pooled_auc` with R − 1 degrees of freedom, and
+    speaks of other runs on these examples. Where a group's AUC is 1 or 0 nothing shows how its examples depend on one
+    another: its error is then that of a single one.
 
     >>> score, member = np.array([[5.0, 1.0], [3.0, 1.0]]), np.array([[True, True], [False, False]])
     >>> group_risk(score, member, groups=np.array(["cat", "dog"])).auc.value
@@ -302,13 +305,14 @@ def group_risk(
     num_runs = len(score)
     per_run = np.where(known, compared.deviation, 0.0) @ share
     variance = (per_run**2).sum(0) * num_runs / (num_runs - 1)
-    value, se = zeroed @ share, np.sqrt(np.maximum(variance, error**2 @ share**2))
-    reach = _quantile((1 + level) / 2, num_runs - 1) * se
+    value, least = zeroed @ share, np.where(variance > 0, error**2 @ share**2, (error @ share) ** 2)
+    se = np.sqrt(np.maximum(variance, least))
+    low, high = _area_interval(value, _quantile((1 + level) / 2, num_runs - 1) * se)
     return GroupRisk(
         group=codes,
         auc=Scores(value=value, se=se, count=np.where(size > 0, num_runs, 0)),
-        low=np.maximum(value - reach, 0.0),
-        high=np.minimum(value + reach, 1.0),
+        low=low,
+        high=high,
         num_examples=size.astype(np.int64),
         status=np.where(size > 0, KNOWN, TOO_FEW),
     )
@@ -430,6 +434,20 @@ def _midranks(values: np.ndarray) -> Float[np.ndarray, "row column"]:
     ranks = np.empty(values.shape)
     np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=0)
     return ranks
+
+
+def _area_interval(
+    auc: np.ndarray, reach: np.ndarray
+) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
+    """Symmetric in log-odds, within which an area near 1 errs more evenly; one-sided at the ends."""
+    spread = auc * (1 - auc)
+    inner = spread > 0
+    middle, step = special.logit(np.where(inner, auc, 0.5)), reach / np.where(inner, spread, 1.0)
+    low, high = special.expit(middle - step), special.expit(middle + step)
+    return (
+        np.where(inner, low, np.maximum(auc - reach, 0.0)),
+        np.where(inner, high, np.minimum(auc + reach, 1.0)),
+    )
 
 
 def _delong_error(compared: _Comparison, member: np.ndarray) -> Float[np.ndarray, "column"]:
