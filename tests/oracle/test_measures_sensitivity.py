@@ -28,6 +28,8 @@ OPTIMISERS = [
     AdamW(lr=0.02, weight_decay=0.1),
 ]
 ORDER = [[0, 1, 2], [3, 4, 5], [0, 6, 3], [7, 8, 0], [1, 5, 2]]
+SOME = [0, 2, 6, 8, 11]
+"""Examples of three steps, two, one, one and none."""
 BATCHES = [torch.tensor(batch) for batch in ORDER]
 every_optimiser = pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["sgd", "momentum", "nesterov", "adam", "adamw"])
 
@@ -86,16 +88,17 @@ def trained_losses(
 def differenced(
     module: nn.Module, x: Tensor, y: Tensor, optimiser: Any, *, rates: list[float], judged: Heldout | None = None
 ) -> np.ndarray:
-    """‖∂L_t/∂x_i‖₁ for every t and i, training anew for every coordinate moved up and down. [moment, example]"""
+    """‖∂L_t/∂x_i‖₁ for every t and some i, training anew for every coordinate moved up and down. [moment, example]"""
     h = 1e-5
-    slopes = np.zeros((len(ORDER) + 1, *x.shape))
-    for row, column in np.ndindex(*x.shape):
+    slopes = np.zeros((len(ORDER) + 1, len(SOME), x.shape[1]))
+    for place, column in np.ndindex(*slopes.shape[1:]):
+        row = SOME[place]
         ends = []
         for sign in (1, -1):
             moved = x.clone()
             moved[row, column] += sign * h
             ends.append(trained_losses(module, moved, y, optimiser, rates, judged))
-        slopes[:, row, column] = (ends[0] - ends[1]) / (2 * h)
+        slopes[:, place, column] = (ends[0] - ends[1]) / (2 * h)
     return np.abs(slopes).sum(2)
 
 
@@ -105,7 +108,7 @@ def test_it_is_what_training_again_with_a_moved_input_says(task, optimiser):
     module, x, y = network(task)
     expected = differenced(module, x, y, optimiser, rates=[optimiser.lr] * 5)
     found = loss_sensitivity(module, x=x, targets=y, optimiser=optimiser, batches=BATCHES)
-    np.testing.assert_allclose(found.scores.value, expected[1:].mean(0), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(found.scores.value[SOME], expected[1:].mean(0), rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(
         found.losses, trained_losses(module, x, y, optimiser, [optimiser.lr] * 5, None)[1:], rtol=1e-12
     )
@@ -130,7 +133,7 @@ def test_of_held_out_examples_it_is_only_through_the_weights():
         heldout=other,
     )
     visited = np.isin(np.arange(12), np.concatenate(ORDER))
-    np.testing.assert_allclose(found.scores.value[visited], expected[[0, 2, 5]].mean(0)[visited], rtol=1e-4)
+    np.testing.assert_allclose(found.scores.value[SOME[:4]], expected[[0, 2, 5], :4].mean(0), rtol=1e-4)
     assert found.status.tolist() == ["measured" if own else "not visited" for own in visited]
     assert np.isnan(found.scores.value[~visited]).all()
     assert found.scores.count.tolist() == [3 if own else 0 for own in visited]
