@@ -41,6 +41,8 @@ class _Others(NamedTuple):
     squares: Float[np.ndarray, "run example"]
     """Sum of squared deviations from the mean."""
     num_runs: Int[np.ndarray, "run example"]
+    prior: float
+    """How many observations' worth is known of an example's variance from all others'; infinite if all are equal."""
 
 
 def log_odds(
@@ -285,6 +287,7 @@ def _others(values: np.ndarray, mask: np.ndarray, left_aside: np.ndarray) -> _Ot
         mean=np.where(rest > 0, mean - own / divisor, np.nan),
         squares=np.maximum(squares - own**2 * (count / divisor), 0.0),
         num_runs=np.broadcast_to(rest, values.shape),
+        prior=_prior_freedom(_divided(squares, rest), rest),
     )
 
 
@@ -300,16 +303,14 @@ def _variance(side: _Others, chosen: Variance) -> Float[np.ndarray, "run _"]:
         return fixed
     if chosen == "example":
         return _divided(side.squares, freedom)
-    prior = _prior_freedom(_divided(side.squares, freedom), freedom)
     own = np.where(freedom > 0, side.squares, np.nan)
-    return np.broadcast_to(fixed, own.shape) if np.isinf(prior) else (prior * fixed + own) / (prior + freedom)
+    if np.isinf(side.prior):
+        return np.broadcast_to(fixed, own.shape)
+    return (side.prior * fixed + own) / (side.prior + freedom)
 
 
 def _prior_freedom(variances: np.ndarray, freedom: np.ndarray) -> float:
-    """How many observations' worth is known of a variance before it is looked at: infinite if all have the same.
-
-    By the moments of log s²: Var(log s²) = ψ'(ν/2) + ψ'(d/2) (Smyth 2004).
-    """
+    """By the moments of log s²: Var(log s²) = ψ'(ν/2) + ψ'(d/2) (Smyth 2004)."""
     usable = variances > 0
     if not usable.any():
         return np.inf
@@ -378,7 +379,7 @@ def _share_below(values: np.ndarray, points: np.ndarray) -> Float[np.ndarray, "e
     return np.where(np.isnan(values), np.nan, np.searchsorted(measured, values, side="right") / len(measured))
 
 
-def _divided(numerator: np.ndarray, denominator: np.ndarray) -> Float[np.ndarray, "run _"]:
+def _divided(numerator: np.ndarray, denominator: np.ndarray) -> Float[np.ndarray, "*shape"]:
     """NaN where there is nothing to divide by."""
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
