@@ -34,6 +34,8 @@ class Outputs:
     """z_y − max_{c≠y} z_c, in logits."""
     loss: Float[np.ndarray, "run example"] | None = None
     """−log p_y; for a regression the squared error, in variances of the target."""
+    log_odds: Num[np.ndarray, "run example"] | None = None
+    """log(p_y/(1 − p_y)); where only the margin is known, that."""
     heldout: Float[np.ndarray, "example output"] | None = None
     """Mean probabilities, or the mean prediction, over the runs that were not trained on the example; NaN of none."""
 
@@ -46,21 +48,13 @@ class Outputs:
         """What some of the runs say; means over runs stay, since nothing that is not finite is in them."""
         if kept.all():
             return self
-        parts = {name: getattr(self, name) for name in ("correct", "margin", "loss")}
+        parts = {name: getattr(self, name) for name in ("correct", "margin", "loss", "log_odds")}
         return replace(self, **{name: None if part is None else part[kept] for name, part in parts.items()})
 
     @property
     def probability(self) -> Float[np.ndarray, "run example"] | None:
         """Of the target; not for a regression."""
         return None if self.loss is None else np.exp(-self.loss)
-
-    @property
-    def log_odds(self) -> Float[np.ndarray, "run example"] | None:
-        """log(p_y/(1 − p_y)) from the loss, which keeps a small 1 − p_y; without it the margin, which is near it."""
-        if self.loss is None:
-            return self.margin
-        loss = np.maximum(self.loss, LEAST)
-        return -loss - np.log(-np.expm1(-loss))
 
 
 class Block(NamedTuple):
@@ -84,7 +78,7 @@ def class_outputs(
         ValueError: shapes do not fit, or a target is no class.
     """
     num_runs, num_examples = inclusion.shape
-    margin, loss = (np.empty((num_runs, num_examples), np.float32) for _ in range(2))
+    margin, loss, odds = (np.empty((num_runs, num_examples), np.float32) for _ in range(3))
     total, count = np.empty((0, 0)), np.zeros(num_examples, np.int64)
     for run, examples, outputs in _blocks(logits, num_examples=num_examples, on_run=on_run):
         if not total.size:
@@ -93,9 +87,10 @@ def class_outputs(
         out = ~inclusion[run, examples] & outputs.sum(0).isfinite().numpy()
         count[examples] += out
         total[examples][out] += outputs[:, torch.from_numpy(out)].softmax(0).T.numpy()
-        visits = class_visits(outputs, torch.from_numpy(codes[examples]))
-        margin[run, examples], loss[run, examples] = visits[MARGIN].numpy(), visits[LOSS].numpy()
-    return Outputs(correct=margin > 0, margin=margin, loss=loss, heldout=_mean(total, count))
+        visits = class_visits(outputs, torch.from_numpy(codes[examples])).numpy()
+        margin[run, examples], loss[run, examples] = visits[MARGIN], visits[LOSS]
+        odds[run, examples] = np.where(visits[LOSS] > LEAST, _log_odds(visits[LOSS]), visits[MARGIN])
+    return Outputs(correct=margin > 0, margin=margin, loss=loss, log_odds=odds, heldout=_mean(total, count))
 
 
 def number_outputs(
@@ -131,14 +126,13 @@ def kept_outputs(
     """
     if probability is not None:
         _check_range(probability, low=0.0, high=1.0 + 1e-6, name="probability")
-        step = np.finfo(np.result_type(probability, np.float32))
-        loss = -np.log(np.clip(probability, step.tiny, 1.0)) if loss is None else loss
+        loss = -np.log(np.clip(probability, _step(probability), 1.0)) if loss is None else loss
     if loss is not None:
         _check_range(loss, low=-1e-6, high=np.inf, name="loss")
-        loss = np.maximum(loss, np.finfo(np.result_type(loss, np.float32)).eps)
+        loss = np.maximum(loss, _step(loss))
     if correct is None and margin is not None:
         correct = margin > 0
-    return Outputs(correct=correct, margin=margin, loss=loss)
+    return Outputs(correct=correct, margin=margin, loss=loss, log_odds=margin if loss is None else _log_odds(loss))
 
 
 def correct_only(
@@ -170,7 +164,7 @@ def log_probabilities(probability: Iterable[Any]) -> Iterator[Shaped[np.ndarray,
                 f"Expected probabilities of all classes, 0 or more with a sum of 1, got others in run {run}, for "
                 f"instance {values[wrong][:1].tolist()}. Are they logits? Then: logits=…"
             )
-        yield np.log(np.maximum(values, np.finfo(np.result_type(values, np.float32)).tiny))
+        yield np.log(np.maximum(values, _step(values)))
 
 
 def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -> Iterator[Block]:
@@ -191,6 +185,17 @@ def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -
             yield Block(run, slice(begin, begin + step), both(part))
         if on_run is not None:
             on_run(run + 1)
+
+
+def _log_odds(loss: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """log(p/(1 − p)) from −log p, in which a small 1 − p is not lost."""
+    losses = np.maximum(loss.astype(np.float64), LEAST)
+    return -losses - np.log(-np.expm1(-losses))
+
+
+def _step(values: np.ndarray) -> float:
+    """What probabilities near 1 are rounded to; smaller ones, and losses, say nothing of how certain it is."""
+    return float(np.finfo(np.result_type(values, np.float32)).eps)
 
 
 def _mean(
