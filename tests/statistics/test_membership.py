@@ -23,7 +23,7 @@ from byrote.measures import (
     rmia,
 )
 
-NUM_DRAWN = 300
+NUM_DRAWN = 200
 FEWEST = int(stats.binom.ppf(0.001, NUM_DRAWN, 0.95))
 SHIFT = 1.5
 """By how much members score higher, in standard deviations of one score alone."""
