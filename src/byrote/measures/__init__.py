@@ -20,6 +20,7 @@ from byrote.measures.intervals import (
     slope_interval,
 )
 from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
+from byrote.measures.label_errors import LabelErrors, flag_label_errors, label_errors, residual_errors
 from byrote.measures.leave_one_out import leave_one_out
 from byrote.measures.masked import masked_over_runs
 from byrote.measures.membership import Attack, closeness, lira, log_odds, loss_attack, rmia
@@ -74,6 +75,7 @@ __all__ = [
     "GroupRisk",
     "Heldout",
     "InfluencePairs",
+    "LabelErrors",
     "LabelSuspicion",
     "LossSensitivity",
     "MembershipRisk",
@@ -98,6 +100,7 @@ __all__ = [
     "error_bound",
     "exact_duplicates",
     "first_epoch_difficulty",
+    "flag_label_errors",
     "forgetting_events",
     "gini",
     "gradient_norms",
@@ -111,6 +114,7 @@ __all__ = [
     "input_gradient_norms",
     "knn_shapley",
     "knn_shapley_regression",
+    "label_errors",
     "label_suspicion",
     "leave_one_out",
     "lira",
@@ -132,6 +136,7 @@ __all__ = [
     "proportion_interval",
     "relabelling_test",
     "repeated",
+    "residual_errors",
     "residual_suspicion",
     "rmia",
     "roc",

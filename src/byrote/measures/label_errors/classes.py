@@ -1,0 +1,277 @@
+"""Wrong labels among classes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from byrote.measures.label_errors.evidence import Evidence, gather, of, votes_against
+from byrote.measures.label_errors.found import (
+    REASONS,
+    LabelErrors,
+    check_mask,
+    conflicting,
+    deviation,
+    mean_over,
+    ranked,
+    reconciled,
+)
+from byrote.measures.label_errors.mixture import (
+    FIRST_SHARE,
+    Binned,
+    Bins,
+    Odds,
+    binned,
+    fit,
+    log_normalised,
+    log_odds_of,
+)
+from byrote.records import Scores
+
+ROUNDS = 10
+"""How often share, confusions and training are estimated anew from what was found wrong."""
+KNOTS = (0.0, -1.0)
+"""Where the log-odds of a right label bend, in standard deviations of the doubt."""
+STEEPEST = 20.0
+"""How fast they may fall, in one standard deviation."""
+START = np.array([2.0, *[0.0] * len(KNOTS), log_odds_of(FIRST_SHARE)])
+"""Where fitting begins: how steeply right labels become rare, how much less so before each knot, and the share."""
+MOST_INVENTED = 100_000
+"""Invented labels that are looked at, evenly spaced among all."""
+NUM_STRATA = 40
+"""Into so many strata of equal evidence invented labels are sorted to be given a training."""
+FEWEST_DONORS = 50
+"""From at least so many real labels of about its evidence an invented label is given its training."""
+LEAST_WEIGHT = 0.02
+"""What a label that is surely right weighs among donors, in mean probabilities."""
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples modulo 1 fill the unit interval evenly: draws without chance."""
+
+
+class _Invented(NamedTuple):
+    """Labels that examples were not given."""
+
+    gap: Float[np.ndarray, "invented"]
+    """What is held against them by label."""
+    pair: Int[np.ndarray, "invented"]
+    """The example's given label times the number of classes, plus the invented one."""
+
+
+def label_errors(
+    inclusion: Bool[np.ndarray, "run example"],
+    logits: Float[np.ndarray, "run example class"],
+    targets: Int[np.ndarray, "example"],
+    *,
+    csl: Float[np.ndarray, "run example"] | None = None,
+    aum: Float[np.ndarray, "run example"] | None = None,
+    neighbours: Int[np.ndarray, "example neighbour"] | None = None,
+    duplicates: Int[np.ndarray, "example"] | None = None,
+) -> LabelErrors:
+    """Estimate how likely each label is wrong, without knowing a single one that is.
+
+    The doubt of a label is the sum of what speaks against it, each kind in its own standard deviations: the held-out
+    networks' evidence for the best other class, log p(best other) − log p(label), the mean margin of the training while
+    it was held out, its loss and margin while it was trained on, and its neighbours' votes. Evidence is taken against
+    its class's own level, so that a label is not doubted for being rare.
+
+    What a wrong label looks like is known without any: held-out evidence can be had for labels that the example was not
+    given. Their doubts c(s) make the mixture
+
+        f(s) = (1 − π)·c(s)·e^{−g(s)}/Z + π·c_T(s),
+
+    in which right labels' log-odds against invented ones fall with the doubt (g bends at `KNOTS`; it is straight for a
+    calibrated network), and wrong ones are drawn like invented ones, between classes as often as confusions T say,
+    which are estimated from what is found wrong. The probability is the second term's share of f.
+
+    So it assumes that a wrong label does not depend on the input other than through its class. Labels that are wrong
+    where an annotator is unsure look like right ones that are hard; then the probability is too low, not too high.
+
+    >>> rng = np.random.default_rng(0)
+    >>> true = rng.integers(3, size=900)
+    >>> given = np.where(rng.random(900) < 0.1, (true + 1) % 3, true)
+    >>> runs = rng.normal(3 * np.eye(3)[true], 1.0, (8, 900, 3))
+    >>> found = label_errors(np.arange(8)[:, None] % 4 != np.arange(900) % 4, runs, given)
+    >>> bool(abs(found.probability.value - (given != true)).mean() < 0.02)
+    True
+
+    Args:
+        inclusion: which examples each run was trained on.
+        logits: each run's logits after training, or logarithms of probabilities.
+        targets: the given labels, class codes in [0, k).
+        csl: the trace's sum or mean of losses, per run.
+        aum: the trace's mean margin, per run.
+        neighbours: positions of each example's nearest others, from inputs or features.
+        duplicates: a number for each example, the same for identical inputs.
+
+    Returns:
+        Probabilities with their errors and counts of held-out runs, suggestions, ranks and reasons.
+
+    Raises:
+        TypeError: inclusion is not a mask.
+        ValueError: shapes differ, a target is not a class, a logit is not finite, there are fewer than two classes, or
+            no example was ever held out.
+
+    Northcutt et al. 2021, Confident Learning, https://arxiv.org/abs/1911.00068 (what held-out networks say); Pleiss et
+    al. 2020, https://arxiv.org/abs/2001.10528 (margins over training); Efron 2008, Microarrays, Empirical Bayes and the
+    Two-Groups Model, Statistical Science 23 (the mixture)
+    """
+    _check(inclusion, logits, targets)
+    _check_extras(inclusion, csl=csl, aum=aum, neighbours=neighbours, duplicates=duplicates)
+    known = ~inclusion.all(0)
+    num_classes = logits.shape[2]
+    votes = None if neighbours is None else votes_against(neighbours, targets, num_classes=num_classes)[known]
+    evidence = gather(
+        inclusion[:, known],
+        logits[:, known],
+        targets[known],
+        csl=None if csl is None else csl[:, known],
+        aum=None if aum is None else aum[:, known],
+        votes=votes,
+    )
+    doubt, value, se = (np.full(len(targets), np.nan) for _ in range(3))
+    doubt[known] = evidence.against(targets[known])
+    odds = _odds(evidence, targets[known])
+    value[known] = odds.of(doubt[known])
+    se[known] = (odds.of(doubt[known] + evidence.se) - odds.of(doubt[known] - evidence.se)) / 2
+    if duplicates is not None:
+        value = reconciled(value, targets, duplicates)
+    suggested = targets.astype(np.int64)
+    suggested[known] = evidence.by_label.argmin(1)
+    return LabelErrors(
+        probability=Scores(value=value, se=se, count=(~inclusion).sum(0)),
+        suggested=suggested,
+        rank=ranked(value, doubt),
+        doubt=doubt,
+        reason=_reason(inclusion, logits, targets, neighbours=neighbours, duplicates=duplicates),
+    )
+
+
+def _check(inclusion: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> None:
+    check_mask(inclusion)
+    if logits.ndim != 3 or logits.shape[:2] != inclusion.shape:
+        raise ValueError(
+            f"Expected a mask [run, example] and logits [run, example, class], got {inclusion.shape} and "
+            f"{logits.shape}."
+        )
+    num_classes = logits.shape[2]
+    if targets.shape != inclusion.shape[1:]:
+        raise ValueError(f"Expected one target for each of {inclusion.shape[1]} examples, got shape {targets.shape}.")
+    if num_classes < 2:
+        raise ValueError(f"Expected logits of at least two classes, got {num_classes}. For numbers: residual_errors.")
+    if len(targets) and not (targets.min() >= 0 and targets.max() < num_classes):
+        raise ValueError(f"Expected targets in [0, {num_classes}), got {targets.min()} to {targets.max()}.")
+    if not np.isfinite(logits).all():
+        raise ValueError("Expected finite logits, got NaN or infinite ones. Leave out runs that diverged.")
+
+
+def _check_extras(
+    inclusion: np.ndarray,
+    *,
+    csl: np.ndarray | None,
+    aum: np.ndarray | None,
+    neighbours: np.ndarray | None,
+    duplicates: np.ndarray | None,
+) -> None:
+    for name, values in (("csl", csl), ("aum", aum)):
+        if values is not None and values.shape != inclusion.shape:
+            raise ValueError(f"Expected {name} of shape {inclusion.shape} [run, example], got {values.shape}.")
+        if values is not None and not np.isfinite(values).all():
+            raise ValueError(f"Expected finite {name}, got NaN or infinite ones. Leave out runs that diverged.")
+    num_examples = inclusion.shape[1]
+    for name, values in (("neighbours", neighbours), ("duplicates", duplicates)):
+        if values is not None and len(values) != num_examples:
+            raise ValueError(f"Expected {name} for each of {num_examples} examples, got {len(values)}.")
+
+
+def _odds(evidence: Evidence, targets: np.ndarray) -> Odds:
+    """Fit the mixture; confusions and the training of wrong labels are those of what the fit before found wrong."""
+    num_classes = evidence.by_label.shape[1]
+    doubt, invented = evidence.against(targets), _invent(evidence.by_label, targets)
+    others = np.where(np.eye(num_classes, dtype=bool)[targets], np.inf, evidence.by_label)
+    pair = others.argmin(1) * num_classes + targets
+    weight, confusions = np.ones(len(targets)), np.ones(num_classes**2)
+    odds = Odds(np.zeros(1), np.zeros(1), START)
+    for _ in range(ROUNDS):
+        invented_doubt = invented.gap + _training_of(invented.gap, evidence, targets, weight=weight)
+        bins = binned(doubt, invented_doubt, weight=confusions[invented.pair])
+        odds = _fit(bins, scale=deviation(doubt), start=odds.parameters)
+        weight = odds.of(doubt)
+        confusions = _confusions(weight, pair, num_classes=num_classes)
+    return odds
+
+
+def _invent(by_label: np.ndarray, targets: np.ndarray) -> _Invented:
+    num_examples, num_classes = by_label.shape
+    step = max(1, num_examples * (num_classes - 1) // MOST_INVENTED)
+    drawn: Int[np.ndarray, "invented"] = np.arange(0, num_examples * (num_classes - 1), step, dtype=np.int64)
+    example, other = np.divmod(drawn, num_classes - 1)
+    label = other + (other >= targets[example])
+    return _Invented(by_label[example, label], targets[example] * num_classes + label)
+
+
+def _training_of(
+    gap: np.ndarray, evidence: Evidence, targets: np.ndarray, *, weight: np.ndarray
+) -> Float[np.ndarray, "invented"]:
+    """How training might have gone with invented labels: as it went with real ones of about their evidence, the more
+    often the likelier they are wrong.
+    """
+    if not evidence.by_training.any():
+        return np.zeros(len(gap))
+    real = of(evidence.by_label, targets)
+    order = np.argsort(real, kind="stable")
+    invented_order = np.argsort(gap, kind="stable")
+    drawn = np.empty(len(gap))
+    for stratum in np.array_split(invented_order, NUM_STRATA):
+        if not len(stratum):
+            continue
+        begin, end = np.searchsorted(real[order], [gap[stratum[0]], gap[stratum[-1]]])
+        middle = (begin + end) // 2
+        begin = max(0, min(begin, middle - FEWEST_DONORS // 2))
+        donors = order[begin : max(end, middle + FEWEST_DONORS // 2)]
+        chances = np.cumsum(weight[donors] + LEAST_WEIGHT * weight.mean())
+        ticks: Float[np.ndarray, "invented"] = np.asarray(stratum, np.float64) * GOLDEN % 1.0 * float(chances[-1])
+        drawn[stratum] = evidence.by_training[donors[np.searchsorted(chances[:-1], ticks)]]
+    return drawn
+
+
+def _confusions(weight: np.ndarray, pair: np.ndarray, *, num_classes: int) -> Float[np.ndarray, "pair"]:
+    """How often a class is labelled as another, for each of its examples; the surest errors say it loudest. Before
+    anything is found all other classes are equally likely.
+    """
+    found = np.bincount(pair, weight**2, num_classes**2).reshape(num_classes, num_classes)
+    found += 1 / (num_classes - 1)
+    return (found / found.sum(1, keepdims=True)).ravel()
+
+
+def _fit(bins: Binned, *, scale: float, start: np.ndarray) -> Odds:
+    """Right labels: log-odds against invented ones that fall with the doubt, straight but for the knots."""
+    scaled = bins.middle / scale
+    bends = np.stack([scaled, *[np.minimum(scaled - knot, 0) for knot in KNOTS]], axis=1)
+
+    def right(slopes: np.ndarray) -> Bins:
+        return log_normalised(bins.invented - bends @ slopes)
+
+    return fit(bins, right, start=start, bounds=[(0.0, STEEPEST), *[(-STEEPEST, STEEPEST)] * len(KNOTS)])
+
+
+def _reason(
+    inclusion: np.ndarray,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    *,
+    neighbours: np.ndarray | None,
+    duplicates: np.ndarray | None,
+) -> Shaped[np.ndarray, "example"]:
+    """The most telling of what can be held against each label."""
+    correct = logits.argmax(2) == targets
+    missed = mean_over(~correct, ~inclusion) > 0.5
+    fitted = mean_over(correct, inclusion) >= 0.5
+    outvoted = np.zeros(len(targets), bool)
+    if neighbours is not None:
+        outvoted = (targets[neighbours] != targets[:, None]).mean(1) > 0.5
+    _, memorised, never, neighbourly, duplicate = REASONS
+    return np.select(
+        [conflicting(targets, duplicates), missed & ~fitted, missed, outvoted],
+        [duplicate, never, memorised, neighbourly],
+        REASONS[0],
+    )
