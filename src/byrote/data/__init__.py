@@ -2,6 +2,7 @@
 
 from byrote.data.display import content
 from byrote.data.examples import Examples
+from byrote.data.noise import class_pair_flips, feature_dependent_flips, long_tail, uniform_flips
 from byrote.data.randomise import RandomisedInputs, RandomisedTargets, randomise_inputs, randomise_targets
 from byrote.data.sources import SOURCES, Source, load
 from byrote.data.split import split
@@ -19,12 +20,16 @@ __all__ = [
     "Source",
     "Task",
     "balanced_subset",
+    "class_pair_flips",
     "content",
+    "feature_dependent_flips",
     "inclusion",
     "load",
+    "long_tail",
     "randomise_inputs",
     "randomise_targets",
     "sample_positions",
     "split",
     "standardise",
+    "uniform_flips",
 ]
