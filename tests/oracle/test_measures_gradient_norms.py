@@ -63,6 +63,39 @@ def test_a_linear_model_has_norm_of_residual_times_input():
     assert found.status.tolist() == ["measured"] * 7
 
 
+class Borrowing(nn.Module):
+    """A linear layer whose weight is used once more beside it, and activations in place."""
+
+    def __init__(self, task) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(task.input_shape[0], 5, bias=False), nn.Linear(5, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).relu_() + nn.functional.linear(x.square(), self.body.weight))
+
+
+def in_place(task) -> nn.Module:
+    """Linear layers with and without biases, and activations that overwrite what they are given."""
+    layers = (
+        nn.Linear(task.input_shape[0], 6, bias=False),
+        nn.ReLU(inplace=True),
+        nn.Linear(6, 5),
+        nn.SiLU(inplace=True),
+    )
+    return nn.Sequential(*layers, nn.Linear(5, task.num_outputs))
+
+
+class Rows(nn.Module):
+    """A linear layer on several rows for each example."""
+
+    def __init__(self, task) -> None:
+        super().__init__()
+        self.lift, self.head = nn.Linear(1, 4), nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lift(x[..., None]).tanh().mean(1))
+
+
 @pytest.mark.parametrize("memory", [1, 1 << 14, 1 << 28], ids=["one by one", "parts", "all"])
 @pytest.mark.parametrize(
     ("task", "model"),
@@ -70,6 +103,9 @@ def test_a_linear_model_has_norm_of_residual_times_input():
         (CLASSES, mlp(width=5)),
         (NUMBERS, mlp(width=5)),
         (NUMBERS, Scalar),
+        (CLASSES, in_place),
+        (CLASSES, Borrowing),
+        (CLASSES, Rows),
         (CLASSES, Tied),
         (CLASSES, TwoBiases),
         (CLASSES, Dropped),
@@ -98,6 +134,20 @@ def test_examples_go_together_where_their_gradients_can(model, most):
     gradient_norms(module, x=torch.as_tensor(task.train.x), targets=torch.as_tensor(task.train.y))
     assert len(calls) <= most
     assert (len(calls) >= len(task.train.x)) == (model is Recurrent)
+
+
+def test_examples_without_a_gradient_do_not_hide_that_a_way_is_wrong():
+    """All but the last are answered with certainty: their norms are 0 whichever way."""
+    module = Borrowing(CLASSES).double()
+    x, y = torch.as_tensor(CLASSES.train.x[:9]), torch.as_tensor(CLASSES.train.y[:9])
+    with torch.no_grad():
+        for layer in (module.body, module.head):
+            layer.weight.mul_(30)
+        y = module(x).argmax(1)
+        y[-1] = (y[-1] + 1) % 3
+    found = gradient_norms(module, x=x, targets=y).scores.value
+    assert (found < 1e-3 * found.max()).sum() >= 5
+    np.testing.assert_allclose(found, plain(module, x, y), rtol=1e-9, atol=1e-12)
 
 
 def test_frozen_weights_do_not_count():
