@@ -14,6 +14,7 @@ from scipy import stats
 
 from byrote.data import balanced_subset
 from byrote.measures import (
+    Variance,
     caught_at,
     group_risk,
     influence_pairs,
@@ -187,3 +188,18 @@ def test_false_discoveries_are_as_rare_as_asked():
         found_real.append(real.sum())
     assert np.mean(wrong) - 3 * np.std(wrong) / 60**0.5 < 0.2
     assert np.mean(found_real) > 3.5
+
+
+def test_with_nine_references_a_side_shrunken_variances_catch_more_than_either_other():
+    """Spreads differ by a factor of e^½ about their median, and so do the shifts of members."""
+    variances: tuple[Variance, ...] = "fixed", "example", "shrunken"
+    caught = np.empty((8, 3))
+    for seed in range(8):
+        spread = np.exp(0.5 * np.random.default_rng(seed).normal(size=2000))
+        member = halves(18, 2000, seed)
+        statistic = spread * (np.random.default_rng(100 + seed).normal(size=member.shape) + SHIFT * member)
+        for position, variance in enumerate(variances):
+            score = lira(member, statistic, variance=variance).score
+            caught[seed, position] = (score[member] > np.quantile(score[~member], 0.99)).mean()
+    gained = caught[:, 2:] - caught[:, :2]
+    assert (gained.mean(0) > 3 * gained.std(0, ddof=1) / 8**0.5).all()

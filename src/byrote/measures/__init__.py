@@ -23,7 +23,7 @@ from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
 from byrote.measures.label_errors import LabelErrors, flag_label_errors, label_errors, residual_errors
 from byrote.measures.leave_one_out import leave_one_out
 from byrote.measures.masked import masked_over_runs
-from byrote.measures.membership import Attack, closeness, lira, log_odds, loss_attack, rmia
+from byrote.measures.membership import Attack, Variance, closeness, lira, log_odds, loss_attack, rmia
 from byrote.measures.membership_risk import (
     Catch,
     GroupRisk,
@@ -86,6 +86,7 @@ __all__ = [
     "Roc",
     "Status",
     "TargetColumn",
+    "Variance",
     "aum",
     "aum_flags",
     "caught_at",
