@@ -142,6 +142,30 @@ def test_blocks_change_nothing(monkeypatch):
     np.testing.assert_allclose(scores(), whole, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("itself", [False, True], ids=["test points", "each other"])
+def test_a_tolerance_is_kept_test_point_by_test_point(itself):
+    rng = np.random.default_rng(10)
+    x, y = rng.normal(size=(400, 3)), rng.integers(2, size=400)
+    for tolerance in (0.5, 0.05, 0.01, 0.004):
+        for point in range(1 if itself else 5):
+            test = {} if itself else {"test_features": rng.normal(size=(1, 3)), "test_targets": np.array([point % 2])}
+            exact, near = (knn_shapley(x, targets=y, **test, tolerance=each).value for each in (0.0, tolerance))
+            off = np.abs(near - exact)
+            assert off.max() <= tolerance
+            assert off.max() > 0
+            if not itself:
+                assert (near != 0).sum() < max(10, 1 / tolerance)
+
+
+def test_a_tolerance_that_every_neighbour_matters_to_changes_nothing():
+    p = Points(11)
+    one, other = (
+        knn_shapley(p.x, targets=p.codes, test_features=p.test_x, test_targets=p.test_codes, tolerance=each)
+        for each in (0.0, 0.1)
+    )
+    assert one.value.tolist() == other.value.tolist()
+
+
 def test_of_equal_distances_the_lower_position_is_nearer():
     x, y = np.zeros((4, 2)), np.array([1, 0, 1, 0])
     test = {"test_features": np.zeros((1, 2)), "test_targets": np.array([0])}
@@ -203,6 +227,8 @@ def test_what_does_not_fit_is_refused():
         shapley(x[:1], targets=y[:1])
     with pytest.raises(ValueError, match="num_neighbours at least 1, got 0"):
         shapley(x, targets=y, num_neighbours=0)
+    with pytest.raises(ValueError, match=r"tolerance in \[0, 1\), got 1"):
+        shapley(x, targets=y, tolerance=1.0)
     with pytest.raises(ValueError, match="finite features"):
         shapley(np.full((3, 2), np.nan), targets=y)
     with pytest.raises(ValueError, match="finite targets"):

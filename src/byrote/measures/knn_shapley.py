@@ -26,6 +26,7 @@ def knn_shapley(
     test_features: Num[np.ndarray, "test_example feature"] | None = None,
     test_targets: Int[np.ndarray, "test_example"] | None = None,
     num_neighbours: int = 10,
+    tolerance: float = 0.0,
 ) -> Scores:
     """Share what a k-nearest-neighbour classifier gets right on test points among its training examples.
 
@@ -49,29 +50,38 @@ def knn_shapley(
         test_features: of the test points. None: every training example in turn is the test point of all the others.
         test_targets: their classes.
         num_neighbours: k.
+        tolerance: by how much a test point's values may be off. Above 0, only the max(k, 1/tolerance) nearest
+            examples are sorted and the others get 0, which takes a quarter of the time; 0 is exact.
 
     Returns:
-        Scores in [−1/k, 1/k]; for each test point they sum to v of all examples. Negative values hurt.
+        Scores in [−1/k, 1/k]; for each test point they sum to v of all examples (exactly, at tolerance 0). Negative
+        values hurt.
         The standard error is over test points, taken for a sample: √(s²/m), NaN for one. `count` is the number of test
         points behind each.
 
     Raises:
-        ValueError: shapes do not fit, a feature is not finite, or there are no examples or test points.
+        ValueError: shapes do not fit, a feature is not finite, there are no examples or test points, or the tolerance
+            is outside [0, 1).
 
-    Jia et al. 2019, Efficient Task-Specific Data Valuation for Nearest Neighbor Algorithms,
+    Jia et al. 2019, Efficient Task-Specific Data Valuation for Nearest Neighbor Algorithms (Theorem 2: the tolerance),
     https://arxiv.org/abs/1908.08619
     """
     tests = _tests(features, targets, test_features, test_targets, num_neighbours)
-    rank = np.arange(1, len(features) + 1)
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"Expected a tolerance in [0, 1), got {tolerance!r}.")
+    most = max(num_neighbours, math.ceil(1 / tolerance)) if tolerance else len(features)
+    truncated = most < len(features) - (test_features is None)
+    rank = np.arange(1, min(most, len(features)) + 1)
     own = np.minimum(num_neighbours, rank) / (rank * num_neighbours)
     later = np.where(rank > num_neighbours, 1 / np.maximum(rank * (rank - 1), 1), 0.0)
 
     def values(neighbours: np.ndarray, target: np.ndarray) -> np.ndarray:
         hit = neighbours == target[:, None]
         size = hit.shape[1]
-        return hit * own[:size] - _sum_of_later(hit * later[:size])
+        shares = hit * own[:size] - _sum_of_later(hit * later[:size])
+        return shares - shares[:, -1:] if truncated else shares
 
-    return _over_test_points(features, targets, tests, values, exclude_self=test_features is None)
+    return _over_test_points(features, targets, tests, values, exclude_self=test_features is None, most=most)
 
 
 def knn_shapley_regression(
@@ -164,37 +174,31 @@ def _over_test_points(
     values: _Values,
     *,
     exclude_self: bool,
+    most: int | None = None,
 ) -> Scores:
-    """Mean and standard error over test points, block by block."""
+    """Mean and standard error over test points, block by block; of the `most` nearest examples of each, or all."""
     num_examples, num_tests = len(features), len(tests[0])
-    order_of = _Sorter(features)
+    order_of = _Sorter(features, most=most or num_examples)
     total, squares = np.zeros(num_examples), np.zeros(num_examples)
     step = max(1, BLOCK_BYTES // (8 * num_examples))
-    first = np.zeros(num_examples)
     for start in range(0, num_tests, step):
         here = slice(start, start + step)
-        own = np.arange(num_tests)[here] if exclude_self else None
-        order = order_of(tests[0][here], own)
-        placed = np.zeros((len(order), num_examples))
-        np.put_along_axis(placed, order, values(targets[order], tests[1][here]), axis=1)
-        if start == 0:
-            first = placed.mean(0)
-        total += placed.sum(0)
-        placed -= first
-        if own is not None:
-            placed[np.arange(len(own)), own] = 0.0
-        squares += np.einsum("te,te->e", placed, placed)
+        order = order_of(tests[0][here], np.arange(num_tests)[here] if exclude_self else None)
+        shares, owner = values(targets[order], tests[1][here]).ravel(), order.ravel()
+        total += np.bincount(owner, shares, num_examples)
+        squares += np.bincount(owner, shares**2, num_examples)
     count = num_tests - exclude_self
-    mean = total / count if count else np.full(num_examples, np.nan)
-    centred = np.maximum(squares - count * (mean - first) ** 2, 0.0)
-    se = np.sqrt(centred / (count - 1) / count) if count > 1 else np.full(num_examples, np.nan)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0.0)
+    se = np.sqrt(variance / (count - 1)) if count > 1 else np.full(num_examples, np.nan)
     return Scores(value=mean, se=se, count=np.full(num_examples, count))
 
 
 class _Sorter:
     """Sorts the training examples by their distance from each of a block of test points."""
 
-    def __init__(self, features: np.ndarray) -> None:
+    def __init__(self, features: np.ndarray, *, most: int) -> None:
+        self.most = most
         middle = features.mean(0, dtype=np.float64)
         reach = float(np.maximum(features.max(0) - middle, middle - features.min(0)).max(initial=0))
         self.scale = 2.0 ** math.ceil(math.log2(reach)) if reach > 0 else 1.0
@@ -216,11 +220,12 @@ class _Sorter:
         keys |= self.positions
         if own is not None:
             keys[np.arange(len(own)), own] = np.iinfo(np.uint64).max
+        wanted = min(self.most, keys.shape[1] - (own is not None))
+        if wanted < keys.shape[1] // 2:
+            keys.partition(wanted - 1, axis=1)
+            keys = keys[:, :wanted].copy()
         keys.sort(axis=1)
-        if own is not None:
-            keys = keys[:, :-1]
-        keys &= np.uint64(0xFFFFFFFF)
-        return keys.astype(np.int64)
+        return (keys[:, :wanted] & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
     def _centred(self, rows: np.ndarray) -> Float[np.ndarray, "row feature"]:
         centred = np.empty(rows.shape, np.float32)
