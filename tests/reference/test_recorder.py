@@ -91,10 +91,12 @@ def same(one: Table, two: Table) -> None:
 
 
 @pytest.mark.parametrize("epochs", ["found", "told"])
-@pytest.mark.parametrize("most", [1, 7, 50, 8192])
-def test_it_is_what_the_measures_say_of_a_kept_trace(epochs, most, monkeypatch):
-    """However many batches are looked at together, also those of several epochs."""
-    monkeypatch.setattr(waiting, "MOST_VISITS", most)
+@pytest.mark.parametrize(("visits", "numbers"), [(1, 1), (7, 10**6), (50, 60), (8192, 1), (8192, 10**6)])
+@pytest.mark.parametrize("few", [0, 64])
+def test_it_is_what_the_measures_say_of_a_kept_trace(epochs, visits, numbers, few, monkeypatch):
+    """However many batches are looked at together, also those of several epochs, and whichever axis comes first."""
+    for name, value in (("MOST_VISITS", visits), ("MOST_NUMBERS", numbers), ("FEW_OUTPUTS", few)):
+        monkeypatch.setattr(waiting, name, value)
     batches = loop(0)
     recorder = recorded(batches, Recorder(25, epochs=epochs, early_epochs=EARLY))
     agree(recorder.scores(), reference(visits_of(batches), num_examples=25))

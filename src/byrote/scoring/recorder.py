@@ -18,11 +18,10 @@ from byrote.scoring.epoch import Epoch, Visited
 from byrote.scoring.identifiers import Identifiers
 from byrote.scoring.recorded import recorded_table
 from byrote.scoring.settings import Settings
-from byrote.scoring.shapes import both, checked_batch
+from byrote.scoring.shapes import checked_batch
 from byrote.scoring.table import Table
 from byrote.scoring.tally import Rule, Tally, absorb, empty_tally, in_order, join, once_each
-from byrote.scoring.visits import class_visits, number_visits
-from byrote.scoring.waiting import Batch, Waiting
+from byrote.scoring.waiting import Waiting
 
 Epochs = Literal["found", "told"]
 CPU = torch.device("cpu")
@@ -290,25 +289,18 @@ class Recorder:
 
     def _look(self) -> None:
         """Take in all that waits."""
-        if self._waiting is not None and self._waiting.count:
-            self._take_in(self._waiting.take())
-
-    def _take_in(self, batch: Batch) -> None:
-        outputs, rows, targets = batch
+        waiting = None if self._waiting is None else self._waiting.take()
+        if waiting is None:
+            return
+        numbers, rows, targets, wrong = waiting
         strange = (rows < 0) | (rows >= self.num_examples)
-        wrong = torch.zeros_like(strange)
-        if not self._rule.regression:
-            num_classes = max(2, outputs.shape[0])
-            wrong = (targets < 0) | (targets >= num_classes)
-            targets = targets.clamp(0, num_classes - 1)
         self._faults += torch.stack([strange.sum(), wrong.sum()])
         at = in_order(torch.where(strange | wrong, self.num_examples, rows))
-        visits = number_visits(outputs, targets) if self._rule.regression else class_visits(both(outputs), targets)
-        visits, targets = visits[:, at.order], targets[at.order]
+        numbers, targets = numbers[:, at.order], targets[at.order]
         if self._told:
-            self._epoch.add(visits, at=at, targets=targets)
+            self._epoch.add(numbers, at=at, targets=targets)
         else:
-            absorb(self._tally, visits, at=at, targets=targets, rule=self._rule, epoch=None)
+            absorb(self._tally, numbers, at=at, targets=targets, rule=self._rule, epoch=None)
 
     def _settle(self) -> None:
         """Take in all that waits, and tell what only the device has seen."""

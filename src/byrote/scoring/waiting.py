@@ -3,27 +3,35 @@
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
+from byrote.scoring.shapes import both
 from byrote.scoring.tally import wide_type
+from byrote.scoring.visits import class_visits, number_visits
 
 MOST_VISITS = 8192
-MOST_NUMBERS = 2**19
-"""Outputs that wait at the most: two megabytes in single precision."""
+"""Visits that wait: so many are sorted and summed together."""
+MOST_NUMBERS = 2**17
+"""Outputs that wait: half a megabyte in single precision, which stays in a processor's cache."""
+FEW_OUTPUTS = 64
+"""Below, reductions are faster over a first axis; from there on, over a last one."""
 
 
-class Batch(NamedTuple):
-    """Outputs of some visits, outputs first."""
+class Visits(NamedTuple):
+    """Some visits, in the order in which they came."""
 
-    outputs: Float[Tensor, "output visit"]
+    numbers: Float[Tensor, "3 visit"]
+    """What they say: see `byrote.scoring.visits`."""
     rows: Int[Tensor, "visit"]
     targets: Num[Tensor, "visit"]
+    wrong: Bool[Tensor, "visit"]
+    """Whether the target is no class of the model."""
 
 
 @final
 class Waiting:
-    """Copies of batches, since loops reuse their tensors."""
+    """Copies of batches, since loops reuse their tensors; then the few numbers that are left of each visit."""
 
     def __init__(self, *, num_outputs: int, regression: bool, device: torch.device) -> None:
         """Nothing waits yet.
@@ -33,27 +41,51 @@ class Waiting:
             regression: whether targets are numbers.
             device: where the model is.
         """
-        self.num_outputs, self.device, self.count = num_outputs, device, 0
-        self._most = max(1, min(MOST_VISITS, MOST_NUMBERS // max(1, num_outputs)))
+        self.num_outputs, self.device = num_outputs, device
         self._regression = regression
-        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._batches: list[tuple[Tensor, ...]] = []
+        self._visits: list[Visits] = []
+        self._num_outputs, self._num_visits = 0, 0
 
     def add(
         self, outputs: Shaped[Tensor, "visit output"], rows: Int[Tensor, "visit"], targets: Shaped[Tensor, "visit"]
     ) -> bool:
-        """Copy a batch. Returns whether it is time to look."""
+        """Copy a batch. Returns whether enough waits to be taken."""
         self._batches.append((outputs.clone(), rows.clone(), targets.clone()))
-        self.count += rows.shape[0]
-        return self.count >= self._most
+        self._num_outputs += outputs.numel()
+        self._num_visits += rows.shape[0]
+        enough = self._num_visits >= MOST_VISITS
+        if self._num_outputs >= MOST_NUMBERS and not enough:
+            self._look()
+        return enough
 
-    def take(self) -> Batch:
-        """All that waits, where the model is: in double precision where that is the outputs' or for a regression."""
-        outputs, rows, targets = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
-        self._batches, self.count = [], 0
+    def take(self) -> Visits | None:
+        """All that waits, where the model is; None: nothing."""
+        if self._batches:
+            self._look()
+        visits, self._visits, self._num_visits = self._visits, [], 0
+        if len(visits) < 2:
+            return visits[0] if visits else None
+        numbers, rows, targets, wrong = zip(*visits, strict=True)
+        return Visits(torch.cat(numbers, 1), torch.cat(rows), torch.cat(targets), torch.cat(wrong))
+
+    def _look(self) -> None:
+        """Leave of the outputs what they say: in double precision where they are, and for a regression."""
+        parts = self._batches[0] if len(self._batches) == 1 else map(torch.cat, zip(*self._batches, strict=True))
+        outputs, rows, targets = parts
+        self._batches, self._num_outputs = [], 0
         wide = wide_type(self.device)
-        precise = self._regression or outputs.dtype == torch.float64
-        return Batch(
-            outputs.T.to(wide if precise else torch.float32).contiguous(),
-            rows.to(self.device, torch.int64),
-            targets.to(self.device, wide if self._regression else torch.int64),
-        )
+        columns = outputs.T.to(wide if self._regression or outputs.dtype == torch.float64 else torch.float32)
+        columns = columns.contiguous() if self.num_outputs < FEW_OUTPUTS else columns
+        made = self._numbers if self._regression else self._classes
+        self._visits.append(made(columns, rows.to(self.device, torch.int64), targets.to(self.device)))
+
+    def _numbers(self, outputs: Tensor, rows: Tensor, targets: Tensor) -> Visits:
+        numbers = targets.to(wide_type(self.device))
+        return Visits(number_visits(outputs, numbers), rows, numbers, torch.zeros_like(rows, dtype=torch.bool))
+
+    def _classes(self, outputs: Tensor, rows: Tensor, targets: Tensor) -> Visits:
+        logits, codes = both(outputs), targets.to(torch.int64)
+        wrong = (codes < 0) | (codes >= len(logits))
+        codes = codes.clamp(0, len(logits) - 1)
+        return Visits(class_visits(logits, codes), rows, codes, wrong)
