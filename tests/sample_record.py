@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from byrote.records import (
     Bar,
     Bars,
+    Beside,
     Column,
     Cost,
     Counts,
@@ -243,6 +244,14 @@ def image_gallery() -> Gallery:
                 target=str(index % 10),
                 suggested=str((index + 3) % 10) if index % 3 == 0 else "",
                 notes=(("memorisation", f"{0.98 - 0.02 * index:.2f} ± 0.04"),),
+                beside=(
+                    Beside(
+                        name=f"nearest {index % 10}",
+                        id="near <b>",
+                        content=ImageContent(height=1, width=2, channels=1, pixels=(0, 255)),
+                        target=str(index % 10),
+                    ),
+                ),
             )
             for index, image in enumerate(pixels[:16])
         ),

@@ -50,6 +50,7 @@ CLAIMS = {
     },
     "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
     "memorisation": {"training-examples-are-fitted"},
+    "labels": {"labels-are-right"},
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
 PRINTING = """

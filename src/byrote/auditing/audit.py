@@ -119,7 +119,8 @@ def audit(
         on_progress(Progress("summarising", 0, 1))
         summary = work.summary()
         on_progress(Progress("summarising", 1, 1))
-    return Audit(summary.record, summary.examples, interrupted=interrupted and not summary.record.complete)
+    stopped = interrupted and not summary.record.complete
+    return Audit(summary.record, summary.examples, labels=summary.labels, interrupted=stopped)
 
 
 @final
@@ -148,7 +149,8 @@ class _Work:
         def tell() -> None:
             if on_interim is not None:
                 summary = self.summary()
-                on_interim(Audit(replace(summary.record, complete=False), summary.examples))
+                unfinished = replace(summary.record, complete=False)
+                on_interim(Audit(unfinished, summary.examples, labels=summary.labels))
 
         guess = finishing_seconds(self._setting.planner.task)
         self._fit(None if bounds is None else bounds.fitting)

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,10 @@ def findings_table(findings: tuple[Finding, ...]) -> pa.Table:
     return pa.Table.from_pylist([encode(finding) for finding in findings], schema=FINDING_COLUMNS)
 
 
-def write_audit(folder: Path, *, record: Record, examples: pa.Table | None) -> None:
-    """Write `audit.json`, `findings.json`, `findings.parquet` and `examples.parquet`, each whole or not at all.
+def write_audit(folder: Path, *, record: Record, tables: Mapping[str, pa.Table | None]) -> None:
+    """Write `audit.json`, `findings.json`, `findings.parquet` and the tables of examples, each whole or not at all.
 
-    Without examples, those of an earlier audit are removed: they are not of this one.
+    A table that is None is removed where an earlier audit left one: it is not of this one.
 
     Raises:
         StoreError: it cannot be written.
@@ -120,10 +120,11 @@ def write_audit(folder: Path, *, record: Record, examples: pa.Table | None) -> N
     try:
         write_text(folder / "findings.json", dumps(findings))
         _write_table(folder / "findings.parquet", findings_table(findings))
-        if examples is None:
-            (folder / "examples.parquet").unlink(missing_ok=True)
-        else:
-            _write_table(folder / "examples.parquet", examples)
+        for name, table in tables.items():
+            if table is None:
+                (folder / f"{name}.parquet").unlink(missing_ok=True)
+            else:
+                _write_table(folder / f"{name}.parquet", table)
         write_text(folder / "audit.json", dumps(record))
     except OSError as error:
         raise StoreError(
@@ -204,9 +205,9 @@ def _hint(folder: Path) -> str:
     return " Its runs are there, but no audit was finished: run it again." if (folder / MARKER).exists() else ""
 
 
-def read_examples(folder: Path) -> pa.Table | None:
-    """The per-example scores that a folder holds."""
-    path = folder / "examples.parquet"
+def read_table(folder: Path, name: str) -> pa.Table | None:
+    """A table of examples that a folder holds: `examples`, `labels`."""
+    path = folder / f"{name}.parquet"
     return pq.read_table(path) if path.exists() else None
 
 

@@ -9,7 +9,7 @@ from typing import final
 
 import pyarrow as pa
 
-from byrote.auditing.folder import claim_folder, findings_table, read_examples, read_record, write_audit
+from byrote.auditing.folder import claim_folder, findings_table, read_record, read_table, write_audit
 from byrote.core import ByroteError, UnknownNameError, did_you_mean
 from byrote.records import Finding, Record
 from byrote.report import write_report
@@ -20,12 +20,19 @@ from byrote.scoring import Table
 class Audit:
     """What several studies found out about one learner on one task."""
 
-    def __init__(self, record: Record, examples: pa.Table | None, *, interrupted: bool = False) -> None:
-        """Wrap a record and its per-example scores."""
+    def __init__(
+        self,
+        record: Record,
+        examples: pa.Table | None,
+        *,
+        labels: pa.Table | None = None,
+        interrupted: bool = False,
+    ) -> None:
+        """Wrap a record, its per-example scores, and what it says of the labels."""
         self.record = record
         self.interrupted = interrupted
         """Whether a person stopped it before it was complete."""
-        self._examples = examples
+        self._examples, self._labels = examples, labels
 
     @property
     def findings(self) -> Table:
@@ -42,6 +49,17 @@ class Audit:
         if self._examples is None:
             raise ByroteError("No study of this audit scored single examples: add 'memorisation' to its studies.")
         return Table(self._examples)
+
+    @property
+    def labels(self) -> Table:
+        """One row per training example: the probability that its label is wrong, what it may be instead, and why.
+
+        Raises:
+            ByroteError: no study of this audit judged labels.
+        """
+        if self._labels is None:
+            raise ByroteError("No study of this audit judged labels: add 'labels' to its studies.")
+        return Table(self._labels)
 
     def finding(self, claim: str) -> Finding:
         """The finding of a claim.
@@ -68,7 +86,8 @@ class Audit:
             wanted = still()
             if wanted:
                 os.replace(drawn, place / "report.html")
-                write_audit(place, record=self.record, examples=self._examples)
+                tables = {"examples": self._examples, "labels": self._labels}
+                write_audit(place, record=self.record, tables=tables)
         finally:
             drawn.unlink(missing_ok=True)
         return wanted
@@ -80,7 +99,8 @@ class Audit:
     @classmethod
     def load(cls, folder: str | Path) -> "Audit":
         """Read an audit from its folder."""
-        return cls(read_record(Path(folder)), read_examples(Path(folder)))
+        place = Path(folder)
+        return cls(read_record(place), read_table(place, "examples"), labels=read_table(place, "labels"))
 
     def __repr__(self) -> str:
         return f"{self.record.title}\n\n{self.record.verdict}\n\n{self.findings!r}"

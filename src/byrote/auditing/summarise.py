@@ -17,10 +17,11 @@ from byrote.studies import StudyBudget
 
 
 class Summary(NamedTuple):
-    """A record, and the scores of the study that scores examples."""
+    """A record, the scores of the study that scores examples, and those of the one that judges labels."""
 
     record: Record
     examples: pa.Table | None
+    labels: pa.Table | None
 
 
 class Story(NamedTuple):
@@ -55,7 +56,11 @@ def summarise(setting: Setting, budgets: Mapping[str, StudyBudget], *, story: St
         ),
         complete=kept.complete,
     )
-    return Summary(record, next((outcome.examples for outcome in outcomes if outcome.examples is not None), None))
+    examples, labels = (
+        next((table for table in tables if table is not None), None)
+        for tables in zip(*((outcome.examples, outcome.labels) for outcome in outcomes), strict=True)
+    )
+    return Summary(record, examples, labels)
 
 
 def _cost(kept: Kept, story: Story, *, num_workers: int) -> Cost:

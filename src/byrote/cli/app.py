@@ -36,7 +36,7 @@ class Listed(StrEnum):
 @taking(of_an_audit)
 def audit(**settings: Any) -> None:
     """Find out what a network learns of a task, what it memorises, and whether anything leaks."""
-    _audit(study=None, **settings)
+    _audit("audit", study=None, **settings)
 
 
 @app.command()
@@ -46,7 +46,20 @@ def study(
     **settings: Any,
 ) -> None:
     """Ask one study alone; its findings go into a folder of its own beside the runs."""
-    _audit(study=study, **settings)
+    _audit("audit", study=study, **settings)
+
+
+@app.command()
+@taking(of_an_audit)
+def labels(
+    false_discovery_rate: Annotated[
+        float, typer.Option(help="Share of the flagged labels that may be right.", rich_help_panel="Output")
+    ] = 0.1,
+    csv: Annotated[bool, typer.Option("--csv", help="Write labels.csv, too.", rich_help_panel="Output")] = False,
+    **settings: Any,
+) -> None:
+    """Say of every training label how likely it is wrong, what it may be instead, and why: a table and a page."""
+    _audit("labels", false_discovery_rate=false_discovery_rate, csv=csv, **settings)
 
 
 @app.command(name="list")
@@ -119,9 +132,9 @@ def _root(
         raise typer.Exit
 
 
-def _audit(*, study: str | None, context: Any, **settings: Any) -> None:
+def _audit(module: str, *, context: Any, **settings: Any) -> None:
     """Tell when the command began, too, if it began as a process: that is what `main` hands over."""
-    _call("audit", study=study, began=context.find_root().obj, **settings)
+    _call(module, began=context.find_root().obj, **settings)
 
 
 def _call(module: str, **settings: Any) -> None:

@@ -1,8 +1,8 @@
-"""`byrote audit` and `byrote study`."""
+"""`byrote audit` and `byrote study`; `byrote labels` is the study of this name with more options."""
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,10 +32,13 @@ from byrote.data import Task, load
 from byrote.execution import OnProgress
 from byrote.models import MODELS, named_model
 from byrote.records import Finding, Learner, ModelSpec, Recipe, dumps
-from byrote.studies import STUDIES
+from byrote.studies import STUDIES, AbstractStudy
 
 AUDITED = ("random-data", "lookup", "memorisation")
 """The studies of an audit."""
+
+OnSaved = Callable[[Audit, Path], None]
+"""Told what was found, and the folder of its report."""
 
 
 class _Request(NamedTuple):
@@ -62,27 +65,32 @@ class _Done(NamedTuple):
 
 def run(
     *,
-    study: str | None,
+    study: str | AbstractStudy | None,
     runs: int | None,
     budget: str | None,
     seed: int,
     dry_run: bool,
     as_json: bool,
     fail_on: list[str] | None,
+    on_saved: OnSaved = lambda result, place: None,
     **settings: Any,
 ) -> int:
     """Check, load, audit, save, print. Returns the exit status."""
     studies = AUDITED if study is None else (study,)
+    alone = study.name if isinstance(study, AbstractStudy) else study
 
     def work() -> int:
-        for name in studies:
+        names = AUDITED if alone is None else (alone,)
+        for name in names:
             STUDIES[name]
         check_amounts(runs=runs, budget=budget, seed=seed)
-        check_gates(fail_on or (), studies=studies)
+        check_gates(fail_on or (), studies=names)
         amounts = {"studies": studies, "runs": runs, "budget": budget, "seed": seed}
         if dry_run:
-            return _forecast(study, amounts, settings, as_json=as_json)
-        done = _audit(study, amounts, settings)
+            return _forecast(alone, amounts, settings, as_json=as_json)
+        done = _audit(alone, amounts, settings)
+        if done.saved:
+            on_saved(done.result, done.place)
         _print(done, as_json=as_json, limited=runs is None)
         hold = gates_hold(fail_on or (), findings=done.findings)
         return STOPPED if done.result.interrupted else DONE if hold else GATE_FAILED

@@ -88,7 +88,7 @@ def of_an_audit(
 
 
 def taking(shared: Command) -> Callable[[Command], Command]:
-    """Let a command take, after its own parameters, those of `shared`.
+    """Let a command take, besides its own parameters, those of `shared`.
 
     Args:
         shared: a function whose signature says what they are.
@@ -103,7 +103,9 @@ def taking(shared: Command) -> Callable[[Command], Command]:
             for parameter in inspect.signature(command).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        both = [*own, *inspect.signature(shared).parameters.values()]
+        demanded = [parameter for parameter in own if parameter.default is parameter.empty]
+        optional = [parameter for parameter in own if parameter.default is not parameter.empty]
+        both = [*demanded, *inspect.signature(shared).parameters.values(), *optional]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in both}
         vars(command).update(__signature__=inspect.Signature(both))
         return command

@@ -9,6 +9,7 @@ from byrote.measures.duplicates import (
     repeated,
     typical_distance,
 )
+from byrote.measures.efficient import Chance, EfficientMemorisation, efficient_memorisation
 from byrote.measures.first_epoch import FirstEpochDifficulty, first_epoch_difficulty
 from byrote.measures.gini import gini
 from byrote.measures.influence_pairs import InfluencePairs, influence_pairs
@@ -68,8 +69,10 @@ __all__ = [
     "Attack",
     "AumFlags",
     "Catch",
+    "Chance",
     "CriticalSamples",
     "DataMap",
+    "EfficientMemorisation",
     "FirstEpochDifficulty",
     "ForgettingEvents",
     "GroupRisk",
@@ -97,6 +100,7 @@ __all__ = [
     "csg",
     "csl",
     "data_map",
+    "efficient_memorisation",
     "el2n",
     "error_bound",
     "exact_duplicates",

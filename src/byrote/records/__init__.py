@@ -4,6 +4,7 @@ from byrote.records.codec import LATER, canonical, decode, dumps, encode, loads
 from byrote.records.figures import (
     Bar,
     Bars,
+    Beside,
     Cell,
     Column,
     Content,
@@ -95,6 +96,7 @@ __all__ = [
     "Bars",
     "Baseline",
     "BatchSize",
+    "Beside",
     "Cell",
     "Column",
     "Constant",

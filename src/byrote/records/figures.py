@@ -176,6 +176,18 @@ Content = ImageContent | RowContent | TextContent
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """An example that another is shown beside."""
+
+    name: str
+    """Why it is there: `nearest 7`."""
+    id: str
+    content: Content
+    target: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class GalleryItem:
     """One example, shown."""
 
@@ -187,6 +199,8 @@ class GalleryItem:
     """What the networks that never saw it say; empty when the same or unknown."""
     notes: tuple[tuple[str, str], ...] = ()
     """Names and values under the picture, such as ("memorisation", "0.97 ± 0.04")."""
+    beside: tuple[Beside, ...] = ()
+    """Examples to compare it with."""
 
 
 @final

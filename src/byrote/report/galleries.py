@@ -37,6 +37,27 @@ class Passage:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An example as what it is: one of the three."""
+
+    picture: Picture | None = None
+    entries: Entries | None = None
+    passage: Passage | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Companion:
+    """An example beside another."""
+
+    name: str
+    id: str
+    target: str
+    shown: Shown
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One example."""
 
@@ -44,14 +65,13 @@ class Card:
     target: str
     suggested: str
     notes: tuple[tuple[str, str], ...]
-    picture: Picture | None = None
-    entries: Entries | None = None
-    passage: Passage | None = None
+    shown: Shown
+    beside: tuple[Companion, ...] = ()
 
     @property
     def slim(self) -> bool:
         """Many of it fit side by side."""
-        return self.picture is not None
+        return self.shown.picture is not None
 
 
 def gallery_cards(gallery: Gallery) -> tuple[Card, ...]:
@@ -60,26 +80,33 @@ def gallery_cards(gallery: Gallery) -> tuple[Card, ...]:
 
 
 def _card(item: GalleryItem) -> Card:
-    shown = _shown(item.content)
     return Card(
         id=brief(item.id, limit=60),
         target=brief(item.target, limit=80),
         suggested=brief(item.suggested, limit=80),
         notes=tuple((brief(name, limit=60), brief(value, limit=60)) for name, value in item.notes),
-        picture=shown if isinstance(shown, Picture) else None,
-        entries=shown if isinstance(shown, Entries) else None,
-        passage=shown if isinstance(shown, Passage) else None,
+        shown=_shown(item.content),
+        beside=tuple(
+            Companion(
+                name=brief(other.name, limit=60),
+                id=brief(other.id, limit=60),
+                target=brief(other.target, limit=80),
+                shown=_shown(other.content),
+            )
+            for other in item.beside
+        ),
     )
 
 
-def _shown(content: Content) -> Picture | Entries | Passage:
+def _shown(content: Content) -> Shown:
     match content:
         case ImageContent():
-            return Picture(source=data_uri(content), width=content.width, height=content.height)
+            return Shown(picture=Picture(source=data_uri(content), width=content.width, height=content.height))
         case RowContent():
             pairs = zip(content.names, content.values, strict=True)
-            return Entries(pairs=tuple((brief(name), grid_cell(value, digits=None).text) for name, value in pairs))
+            told = tuple((brief(name), grid_cell(value, digits=None).text) for name, value in pairs)
+            return Shown(entries=Entries(pairs=told))
         case TextContent():
-            return Passage(text=printable(content.text))
+            return Shown(passage=Passage(text=printable(content.text)))
         case _:
             assert_never(content)

@@ -1,6 +1,7 @@
 """One file per question."""
 
 from byrote.studies.background import Background
+from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
@@ -13,6 +14,7 @@ __all__ = [
     "STUDIES",
     "AbstractStudy",
     "Background",
+    "Labels",
     "Lookup",
     "Memorisation",
     "Outcome",

@@ -1,6 +1,7 @@
 """The studies by name."""
 
 from byrote.core import Registry
+from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
@@ -8,5 +9,5 @@ from byrote.studies.study import AbstractStudy
 from byrote.studies.worth import Worth
 
 STUDIES: Registry[type[AbstractStudy]] = Registry("study")
-for study in (RandomData, Lookup, Memorisation, Worth):
+for study in (RandomData, Lookup, Memorisation, Labels, Worth):
     STUDIES.add(study.name)(study)

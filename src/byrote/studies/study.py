@@ -75,6 +75,8 @@ class Outcome(NamedTuple):
     section: Section
     examples: pa.Table | None
     """One row per training example; None when the study has no per-example scores."""
+    labels: pa.Table | None = None
+    """One row per training example, of a study that judges their labels."""
 
 
 @final

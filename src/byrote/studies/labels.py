@@ -1,0 +1,362 @@
+"""Which labels are wrong?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from byrote.data import Task, content
+from byrote.measures import (
+    LabelErrors,
+    aum,
+    csl,
+    exact_duplicates,
+    flag_label_errors,
+    label_errors,
+    nearest,
+    residual_errors,
+)
+from byrote.records import (
+    Beside,
+    Column,
+    Counts,
+    Figure,
+    Finding,
+    Gallery,
+    GalleryItem,
+    Histogram,
+    Learner,
+    Run,
+    RunSpec,
+    Section,
+    Table,
+)
+from byrote.studies.claims import NOTHING, claim
+from byrote.studies.papers import NORTHCUTT
+from byrote.studies.study import (
+    AbstractStudy,
+    Outcome,
+    Plan,
+    Results,
+    StudyBudget,
+    describe_sample,
+    inclusion_mask,
+    sampled_part,
+    sampled_positions,
+    subset_runs,
+)
+from byrote.studies.wording import counted, percent
+
+FEWEST = 4
+"""Networks on subsets, from which a probability is said."""
+FALSE_DISCOVERIES = 0.1
+"""Of the labels that are flagged, about this share is right after all."""
+MOST_WRONG = 0.01
+"""Labels are called right when at most this share of them is wrong."""
+WELL_BEHAVED = 0.1
+"""A label that is wrong with at most this probability is shown as an example of its class."""
+NEIGHBOURS = 10
+"""That vote on each label."""
+MOST_PRODUCTS = 2e11
+"""Multiplications that looking for every example's neighbours may take: a few seconds."""
+MOST_OUTPUTS = 1 << 28
+"""Outputs of networks that are held in memory at once; the first networks are looked at where there are more."""
+NUM_SHOWN = 24
+NUM_LISTED = 200
+
+
+class _Judged(NamedTuple):
+    """What is known of every example of the part that was looked at."""
+
+    errors: LabelErrors
+    flagged: Bool[np.ndarray, "example"]
+    suggested: tuple[str, ...]
+    num_runs: int
+    voted: bool
+    """Whether neighbours in the input space had a vote."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Labels(AbstractStudy):
+    """Say of every training label how likely it is wrong, by networks that were and that were not trained on it."""
+
+    name: ClassVar[str] = "labels"
+    uses_subsets: ClassVar[bool] = True
+    question: ClassVar[str] = "Which labels are wrong?"
+
+    false_discovery_rate: float = FALSE_DISCOVERIES
+    """Share of the flagged labels that may be right."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_discovery_rate < 1:
+            raise ValueError(f"Expected false_discovery_rate between 0 and 1, got {self.false_discovery_rate!r}.")
+
+    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
+        """Networks on balanced random subsets of 70 %."""
+        return Plan(subset_runs(task, learner, budget), ())
+
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """None."""
+        return ()
+
+    def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
+        """Probabilities, the flagged labels beside well-behaved neighbours, and a table of all."""
+        task, specs = results.task, subset_runs(results.task, results.learner, budget)
+        part = sampled_part(task, budget.sample)
+        runs = _first(results.completed(specs), part)
+        lost = results.lost(specs)
+        if len(runs) < FEWEST or not _covered(part, runs):
+            return Outcome(self._empty(len(runs), lost), None)
+        judged = self._judge(part, runs)
+        finding = _finding(part, judged)
+        section = Section(
+            study=self.name,
+            title=self.question,
+            summary=f"{finding.statement} {self._flags(part, judged)}",
+            findings=(finding,),
+            figures=_figures(part, judged),
+            notes=(*self._notes(task, part, budget, judged), *lost),
+        )
+        return Outcome(section, None, labels=_table(task, judged, sampled_positions(task, budget.sample)))
+
+    def _judge(self, part: Task, runs: list[Run]) -> _Judged:
+        mask = inclusion_mask(part, runs)
+        outputs = np.stack([run.trace.train_outputs for run in runs])
+        neighbours = None if part.regression else _neighbours(part)
+        if part.regression:
+            errors = residual_errors(mask, outputs[:, :, 0], part.train.y)
+            suggested = tuple(f"{value:.6g}" if np.isfinite(value) else "" for value in errors.suggested)
+        else:
+            errors = label_errors(
+                mask,
+                outputs,
+                part.train.y,
+                csl=np.stack([csl(run.trace.loss) for run in runs]),
+                aum=np.stack([aum(run.trace.margin) for run in runs]),
+                neighbours=neighbours,
+                duplicates=_duplicates(part),
+            )
+            suggested = tuple(part.classes[code] for code in errors.suggested)
+        flagged = flag_label_errors(errors.probability.value, false_discovery_rate=self.false_discovery_rate)
+        return _Judged(errors, flagged, suggested, len(runs), neighbours is not None)
+
+    def _flags(self, part: Task, judged: _Judged) -> str:
+        number = int(judged.flagged.sum())
+        if not number:
+            return f"No {_noun(part)} is so surely wrong that it is flagged."
+        are = "is" if number == 1 else "are"
+        return (
+            f"{counted(number, one=_noun(part), many=f'{_noun(part)}s')} {are} flagged; of flagged ones about "
+            f"{percent(self.false_discovery_rate)} would be right after all, or fewer."
+        )
+
+    def _empty(self, num_runs: int, lost: tuple[str, ...]) -> Section:
+        few = counted(num_runs, one="network", many="networks")
+        nothing = (
+            f"With {few} on random subsets it cannot be said which labels are wrong: it takes {FEWEST}. Give the study "
+            "more time, or more runs."
+        )
+        finding = claim("labels-are-right", nothing, study=self.name, paper=NORTHCUTT, unit="share of labels", null=1.0)
+        return Section(
+            study=self.name, title=self.question, summary=nothing, findings=(finding,), figures=(), notes=lost
+        )
+
+    def _notes(self, task: Task, part: Task, budget: StudyBudget, judged: _Judged) -> tuple[str, ...]:
+        notes = [
+            f"Probabilities are from {counted(judged.num_runs, one='network', many='networks')} on random subsets, "
+            "from how their training went, and from examples that are equal. They were calibrated on labels invented "
+            "for this purpose; no true label was known.",
+            "A rare or ambiguous example that is labelled rightly can look like a wrong label. Look before you change "
+            "it.",
+        ]
+        if judged.voted:
+            notes.append(f"Each example's {NEIGHBOURS} nearest neighbours in the input space had a vote.")
+        if budget.sample is not None:
+            notes.append(f"Only {describe_sample(task, budget.sample)} were looked at.")
+        return tuple(notes)
+
+
+def _first(runs: list[Run], part: Task) -> list[Run]:
+    """As many as memory holds."""
+    return runs[: max(FEWEST, MOST_OUTPUTS // (len(part.train) * part.num_outputs))]
+
+
+def _covered(part: Task, runs: list[Run]) -> bool:
+    mask = inclusion_mask(part, runs)
+    return bool((mask.any(0) & ~mask.all(0)).any())
+
+
+def _inputs(part: Task) -> Float[np.ndarray, "example feature"]:
+    return part.normalise(part.train.x).reshape(len(part.train), -1)
+
+
+def _neighbours(part: Task) -> Int[np.ndarray, "example neighbour"] | None:
+    """Of every training example, in the input space; None where that takes too long, or there are too few."""
+    number, features = len(part.train), int(np.prod(part.input_shape))
+    if number <= NEIGHBOURS or float(number) ** 2 * features > MOST_PRODUCTS:
+        return None
+    x = _inputs(part)
+    return nearest(x, x, num_neighbours=NEIGHBOURS, exclude_self=True).index
+
+
+def _duplicates(part: Task) -> Int[np.ndarray, "example"]:
+    """The first example with the same input, of every one."""
+    return exact_duplicates(part.train.x, part.train.x)
+
+
+def _finding(part: Task, judged: _Judged) -> Finding:
+    """The share of labels that are right, as far as probabilities say it; refuted by what is flagged."""
+    probability = judged.errors.probability.value
+    known = probability[np.isfinite(probability)]
+    wrong = float(known.mean())
+    surely = (1 - FALSE_DISCOVERIES) * int(judged.flagged.sum()) / len(known)
+    verdict = "does not hold" if surely > MOST_WRONG else "holds" if wrong < MOST_WRONG else "inconclusive"
+    number = max(round(wrong * len(known)), 0)
+    labels = counted(len(known), one=f"training {_noun(part)}", many=f"training {_noun(part)}s")
+    return claim(
+        "labels-are-right",
+        f"Of {labels} about {number:,} ({percent(wrong)}) are wrong, by the sum of their probabilities.",
+        study=Labels.name,
+        paper=NORTHCUTT,
+        unit=f"share of {_noun(part)}s",
+        interval=replace(NOTHING, value=1 - wrong),
+        null=1 - MOST_WRONG,
+        num_runs=judged.num_runs,
+        verdict=verdict,
+    )
+
+
+def _noun(part: Task) -> str:
+    return "target" if part.regression else "label"
+
+
+def _order(judged: _Judged) -> Int[np.ndarray, "example"]:
+    return np.argsort(judged.errors.rank, kind="stable")
+
+
+def _figures(part: Task, judged: _Judged) -> tuple[Figure, ...]:
+    flagged = [int(place) for place in _order(judged) if judged.flagged[place]]
+    figures: list[Figure] = [_histogram(part, judged)]
+    if flagged:
+        figures += [_gallery(part, judged, flagged[:NUM_SHOWN]), _listed(part, judged, flagged[:NUM_LISTED])]
+    return tuple(figures)
+
+
+def _histogram(part: Task, judged: _Judged) -> Histogram:
+    edges = np.linspace(0, 1, 21)
+    probability = judged.errors.probability.value
+    groups = {"flagged": judged.flagged, "not flagged": np.isfinite(probability) & ~judged.flagged}
+    return Histogram(
+        title=f"How likely each {_noun(part)} is wrong",
+        x_label=f"probability that the {_noun(part)} is wrong",
+        y_label="training examples",
+        series=tuple(
+            Counts(
+                name=name,
+                edges=tuple(edges.tolist()),
+                counts=tuple(np.histogram(probability[chosen], bins=edges)[0].tolist()),
+            )
+            for name, chosen in groups.items()
+        ),
+        log_y=True,
+        caption="Counts on a logarithmic scale. Of the labels at 0.8, about 80 % are wrong.",
+    )
+
+
+def _gallery(part: Task, judged: _Judged, flagged: list[int]) -> Gallery:
+    return Gallery(
+        title=f"Flagged {_noun(part)}s beside their nearest well-behaved neighbours",
+        items=tuple(_item(part, judged, place) for place in flagged),
+        caption="Under each example the nearest one that surely has its label, and the nearest one that surely has the "
+        "suggested label.",
+    )
+
+
+def _item(part: Task, judged: _Judged, place: int) -> GalleryItem:
+    errors, given, suggested = judged.errors, _given(part, place), judged.suggested[place]
+    return GalleryItem(
+        id=str(part.train.ids[place]),
+        content=content(part, part.train, position=place),
+        target=given,
+        suggested=suggested if suggested != given else "",
+        notes=(
+            ("probability of an error", f"{errors.probability.value[place]:.2f}"),
+            ("reason", str(errors.reason[place])),
+        ),
+        beside=tuple(_beside(part, judged, place)),
+    )
+
+
+def _beside(part: Task, judged: _Judged, place: int) -> Iterator[Beside]:
+    """The nearest well-behaved example of the given class and of the suggested one; for numbers the nearest."""
+    good = judged.errors.probability.value <= WELL_BEHAVED
+    good[place] = False
+    if part.regression:
+        kinds = [("nearest", good)]
+    else:
+        y = part.train.y
+        named = {_given(part, place): y == y[place], judged.suggested[place]: y == judged.errors.suggested[place]}
+        kinds = [(f"nearest {name}", good & alike) for name, alike in named.items()]
+    for name, chosen in kinds:
+        candidates = np.flatnonzero(chosen)
+        if len(candidates):
+            x = _inputs(part)
+            near = int(candidates[nearest(x[candidates], x[[place]]).index[0, 0]])
+            yield Beside(
+                name=name,
+                id=str(part.train.ids[near]),
+                content=content(part, part.train, position=near),
+                target=_given(part, near),
+            )
+
+
+def _given(part: Task, place: int) -> str:
+    value = part.train.y[place]
+    return f"{value:.6g}" if part.regression else part.classes[value]
+
+
+def _listed(part: Task, judged: _Judged, flagged: list[int]) -> Table:
+    errors = judged.errors
+    rows = tuple(
+        (
+            str(part.train.ids[place]),
+            _given(part, place),
+            judged.suggested[place],
+            float(errors.probability.value[place]),
+            str(errors.reason[place]),
+        )
+        for place in flagged
+    )
+    return Table(
+        title=f"Flagged {_noun(part)}s",
+        columns=(
+            Column(name="id"),
+            Column(name="target"),
+            Column(name="suggested"),
+            Column(name="probability", digits=3),
+            Column(name="reason"),
+        ),
+        rows=rows,
+        caption=f"{len(rows):,} of {int(judged.flagged.sum()):,}; all training examples are in labels.parquet.",
+    )
+
+
+def _table(task: Task, judged: _Judged, positions: Int[np.ndarray, "example"]) -> pa.Table:
+    """One row per training example that was looked at."""
+    errors, train = judged.errors, task.train.take(positions)
+    return pa.table(
+        {
+            "id": pa.array(train.ids),
+            "target": pa.array(train.y if task.regression else [task.classes[code] for code in train.y]),
+            "suggested_target": pa.array(judged.suggested),
+            "probability": pa.array(errors.probability.value, from_pandas=True),
+            "probability_se": pa.array(errors.probability.se, from_pandas=True),
+            "rank": pa.array(errors.rank),
+            "reason": pa.array(errors.reason.tolist()),
+            "flagged": pa.array(judged.flagged),
+        }
+    )
