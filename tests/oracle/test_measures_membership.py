@@ -106,6 +106,16 @@ def mean_outside(inclusion: np.ndarray, statistic: np.ndarray) -> np.ndarray:
     return means
 
 
+def test_an_example_with_one_reference_on_a_side_is_judged_by_the_variance_of_all(inclusion, statistic):
+    assert inclusion[:, 8].sum() == 2
+    known = {
+        kind: ~np.isnan(lira(inclusion, statistic, variance=kind).score) for kind in ("fixed", "shrunken", "example")
+    }
+    assert known["fixed"][:, 8].all()
+    assert known["shrunken"][:, 8].all()
+    assert not known["example"][:, 8].any()
+
+
 def test_examples_of_one_variance_are_given_one():
     """120 examples of 8 runs a side: were their sample variances believed, they would differ tenfold."""
     rng = np.random.default_rng(3)

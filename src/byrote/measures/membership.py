@@ -141,8 +141,8 @@ def lira(
 
     Returns:
         A score for each target run and example: logarithms of likelihood ratios; offline, standard deviations. Above 0:
-        more likely than not a member at even odds (online). NaN with fewer than two references on a side that is
-        needed; with one, too, unless the variance is fixed.
+        more likely than not a member at even odds (online). NaN without a reference on a side that is needed, and
+        with a single one if the variance is `example`.
 
     Raises:
         TypeError: inclusion is not a mask.
@@ -303,10 +303,9 @@ def _variance(side: _Others, chosen: Variance) -> Float[np.ndarray, "run _"]:
         return fixed
     if chosen == "example":
         return _divided(side.squares, freedom)
-    own = np.where(freedom > 0, side.squares, np.nan)
     if np.isinf(side.prior):
-        return np.broadcast_to(fixed, own.shape)
-    return (side.prior * fixed + own) / (side.prior + freedom)
+        return np.broadcast_to(fixed, side.squares.shape)
+    return (side.prior * fixed + side.squares) / (side.prior + freedom)
 
 
 def _prior_freedom(variances: np.ndarray, freedom: np.ndarray) -> float:
