@@ -50,9 +50,13 @@ CLAIMS = {
     },
     "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
     "memorisation": {"training-examples-are-fitted"},
+}
+"""Of a whole audit."""
+APART = {
     "labels": {"labels-are-right"},
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
+"""Of studies that are asked for by name."""
 PRINTING = """
 import numpy, torch
 print("a greeting from the module")
@@ -77,7 +81,7 @@ def test_json_is_all_there_is_on_standard_output(process: Command) -> None:
     found = json.loads(answer.stdout)
     assert [list(finding) for finding in found] == [KEYS] * len(found)
     assert {study: {f["claim"] for f in found if f["study"] == study} for study in CLAIMS} == CLAIMS
-    assert all(set(claims) <= CLAIMS[study] for study, claims in gates.CLAIMS.items())
+    assert all(set(claims) <= (CLAIMS | APART)[study] for study, claims in gates.CLAIMS.items())
     assert "a greeting from the module" in answer.stderr
     assert "training" in answer.stderr
     assert "\x1b" not in answer.stderr

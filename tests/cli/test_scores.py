@@ -33,7 +33,7 @@ def test_the_table_is_that_of_the_library(byrote: Command) -> None:
     assert written.equals(wanted.arrow)
     assert pyarrow.csv.read_csv("table.csv").num_rows == 12
     assert sorted(path.name for path in Path().iterdir()) == ["runs.npz", "table.csv", "table.parquet"]
-    first = wanted.arrow.take([int(np.argmax(wanted["memorisation_raw"]))]).to_pylist()[0]
+    first = wanted.arrow.take([int(np.argmax(wanted["memorisation"]))]).to_pylist()[0]
     assert "the most memorised" in answer.stdout
     assert answer.stdout.index(first["id"]) > 0
     assert "12 examples, 20 runs: written to table.parquet and table.csv." in answer.stderr
