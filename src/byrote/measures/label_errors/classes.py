@@ -55,6 +55,9 @@ class _Invented(NamedTuple):
     """What is held against them by label."""
     pair: Int[np.ndarray, "invented"]
     """The example's given label times the number of classes, plus the invented one."""
+    example: Int[np.ndarray, "invented"]
+    likeliest: Bool[np.ndarray, "invented"]
+    """Whether it is the best other label: the right one, if the given one is wrong."""
 
 
 def label_errors(
@@ -186,27 +189,30 @@ def _check_extras(
 def _odds(evidence: Evidence, targets: np.ndarray) -> Odds:
     """Fit the mixture; confusions and the training of wrong labels are those of what the fit before found wrong."""
     num_classes = evidence.by_label.shape[1]
-    doubt, invented = evidence.against(targets), _invent(evidence.by_label, targets)
+    doubt = evidence.against(targets)
     others = np.where(np.eye(num_classes, dtype=bool)[targets], np.inf, evidence.by_label)
-    pair = others.argmin(1) * num_classes + targets
-    weight, confusions = np.ones(len(targets)), np.ones(num_classes**2)
+    best = others.argmin(1)
+    invented = _invent(evidence.by_label, targets, best=best)
+    found, confusions = np.zeros(len(targets)), np.ones(num_classes**2)
     odds = Odds(np.zeros(1), np.zeros(1), START)
     for _ in range(ROUNDS):
-        invented_doubt = invented.gap + _training_of(invented.gap, evidence, targets, weight=weight)
-        bins = binned(doubt, invented_doubt, weight=confusions[invented.pair])
+        invented_doubt = invented.gap + _training_of(invented.gap, evidence, targets, weight=found)
+        still_wrong = 1 - invented.likeliest * found[invented.example]
+        bins = binned(doubt, invented_doubt, weight=confusions[invented.pair] * still_wrong)
         odds = _fit(bins, scale=deviation(doubt), start=odds.parameters)
-        weight = odds.of(doubt)
-        confusions = _confusions(weight, pair, num_classes=num_classes)
+        found = odds.of(doubt)
+        confusions = _confusions(found, best * num_classes + targets, num_classes=num_classes)
     return odds
 
 
-def _invent(by_label: np.ndarray, targets: np.ndarray) -> _Invented:
+def _invent(by_label: np.ndarray, targets: np.ndarray, *, best: np.ndarray) -> _Invented:
     num_examples, num_classes = by_label.shape
     step = max(1, num_examples * (num_classes - 1) // MOST_INVENTED)
     drawn: Int[np.ndarray, "invented"] = np.arange(0, num_examples * (num_classes - 1), step, dtype=np.int64)
     example, other = np.divmod(drawn, num_classes - 1)
     label = other + (other >= targets[example])
-    return _Invented(by_label[example, label], targets[example] * num_classes + label)
+    pair = targets[example] * num_classes + label
+    return _Invented(by_label[example, label], pair, example, label == best[example])
 
 
 def _training_of(
@@ -228,7 +234,7 @@ def _training_of(
         middle = (begin + end) // 2
         begin = max(0, min(begin, middle - FEWEST_DONORS // 2))
         donors = order[begin : max(end, middle + FEWEST_DONORS // 2)]
-        chances = np.cumsum(weight[donors] + LEAST_WEIGHT * weight.mean())
+        chances = np.cumsum(weight[donors] + LEAST_WEIGHT * (weight.mean() or 1.0))
         ticks: Float[np.ndarray, "invented"] = np.asarray(stratum, np.float64) * GOLDEN % 1.0 * float(chances[-1])
         drawn[stratum] = evidence.by_training[donors[np.searchsorted(chances[:-1], ticks)]]
     return drawn

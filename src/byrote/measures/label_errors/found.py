@@ -9,6 +9,8 @@ from byrote.records import Scores
 
 REASONS = ("", "memorised", "never fitted", "contradicts neighbours", "conflicting duplicate")
 """What can be held against a label; the first is nothing."""
+MORE_LIKELY = 0.5
+"""A label of this probability is as likely right as wrong."""
 CERTAIN = 1e-3
 """Among duplicates no label is taken to be wrong, or right, more surely than this."""
 
@@ -34,7 +36,7 @@ def flag_label_errors(
     """Flag as many labels as can be without more than a given share of them being right.
 
     The most probable ones while the mean of 1 − probability over the flagged, the expected share of right labels among
-    them, stays at or below the rate.
+    them, stays at or below the rate; and none that is more likely right than wrong, however low the mean.
 
     >>> flag_label_errors(np.array([0.99, 0.2, 0.85, np.nan]), false_discovery_rate=0.1)
     array([ True, False,  True, False])
@@ -58,7 +60,7 @@ def flag_label_errors(
     expected = np.cumsum(1 - probability[order]) / np.arange(1, len(order) + 1)
     flagged = np.zeros(len(probability), bool)
     flagged[order[: int(np.sum(expected <= false_discovery_rate))]] = True
-    return flagged
+    return flagged & (np.nan_to_num(probability) > MORE_LIKELY)
 
 
 def ranked(value: np.ndarray, doubt: np.ndarray) -> Int[np.ndarray, "example"]:
