@@ -4,6 +4,7 @@ from byrote import models as models
 from byrote import studies as studies
 from byrote.auditing import Audit as Audit
 from byrote.auditing import audit as audit
+from byrote.auditing import fit_and_score as fit_and_score
 from byrote.auditing import plan as plan
 from byrote.core import ByroteError as ByroteError
 from byrote.data import Examples as Examples

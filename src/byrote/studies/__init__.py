@@ -6,12 +6,13 @@ from byrote.studies.lookup import Lookup
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
 from byrote.studies.registry import STUDIES
-from byrote.studies.study import MOST_SAMPLE_EPOCHS, AbstractStudy, Outcome, Plan, Results, StudyBudget
+from byrote.studies.study import MOST_SAMPLE_EPOCHS, SUBSET_FRACTION, AbstractStudy, Outcome, Plan, Results, StudyBudget
 from byrote.studies.worth import Worth
 
 __all__ = [
     "MOST_SAMPLE_EPOCHS",
     "STUDIES",
+    "SUBSET_FRACTION",
     "AbstractStudy",
     "Background",
     "Labels",

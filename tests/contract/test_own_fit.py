@@ -1,0 +1,113 @@
+"""Learners that are no PyTorch modules: anything that fits and predicts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+import byrote
+from byrote import Task
+from byrote.core import ModelError, StoreError, derive
+from byrote.data import balanced_subset
+from cheap_runs import task_of
+
+CLASSES, NUMBERS = task_of(num_train=60, num_test=20), task_of(num_train=60, num_classes=0)
+
+
+def tree(task: Task) -> Callable[[np.ndarray, int], Any]:
+    def fit(indices: np.ndarray, seed: int) -> Any:
+        x, y, state = task.train.x[indices], task.train.y[indices], seed % 2**32
+        if task.regression:
+            return DecisionTreeRegressor(random_state=state).fit(x, y).predict
+        return DecisionTreeClassifier(random_state=state).fit(x, y).predict_proba
+
+    return fit
+
+
+def test_a_tree_s_scores_are_those_of_its_answers_on_the_same_subsets() -> None:
+    """The published score, worked out anew; a fully grown tree is always right on what it was fitted to."""
+    table = byrote.fit_and_score(CLASSES, tree(CLASSES), runs=10, seed=3)
+    mask = np.stack([balanced_subset(num_units=60, fraction=0.7, draw=3, index=index) for index in range(10)])
+    right = np.zeros((10, 60))
+    for index, chosen in enumerate(mask):
+        seed = derive(3, "run", index)
+        model = DecisionTreeClassifier(random_state=seed % 2**32)
+        model.fit(CLASSES.train.x[chosen], CLASSES.train.y[chosen])
+        right[index] = model.predict(CLASSES.train.x) == CLASSES.train.y
+    heldout = np.where(mask, 0, right).sum(0) / (~mask).sum(0)
+    np.testing.assert_allclose(table["heldout_correct"], heldout)
+    np.testing.assert_allclose(table["memorisation_raw"], 1 - heldout)
+    assert table["id"].tolist() == CLASSES.train.ids.tolist()
+
+
+def test_class_codes_are_enough_and_numbers_are_for_regressions() -> None:
+    def fit(indices: np.ndarray, seed: int) -> Any:
+        return KNeighborsClassifier(1).fit(CLASSES.train.x[indices], CLASSES.train.y[indices]).predict
+
+    named = byrote.fit_and_score(CLASSES, fit, runs=10)
+    assert set(named["heldout_correct"]) > {0.0, 1.0}
+    numbers = byrote.fit_and_score(NUMBERS, tree(NUMBERS), runs=10)
+    assert (numbers["memorisation_raw"] > 0).mean() > 0.9
+
+
+def test_stopping_loses_nothing_that_was_fitted(tmp_path: Path) -> None:
+    fit, fitted = tree(CLASSES), list[int]()
+
+    def stopped(indices: np.ndarray, seed: int) -> Any:
+        if len(fitted) == 5:
+            raise KeyboardInterrupt
+        fitted.append(seed)
+        return fit(indices, seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        byrote.fit_and_score(CLASSES, stopped, runs=8, out=tmp_path / "out")
+    assert len(list((tmp_path / "out").rglob("*.safetensors"))) == 5
+
+
+def test_runs_in_a_folder_are_not_fitted_again(tmp_path: Path) -> None:
+    done: list[int] = []
+    fit = tree(CLASSES)
+    first = byrote.fit_and_score(CLASSES, fit, runs=6, out=tmp_path / "out", on_run=done.append)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+    again = byrote.fit_and_score(CLASSES, fit, runs=8, out=tmp_path / "out", on_run=done.append)
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+    assert before.items() <= after.items()
+    assert (len(before), len(after), done) == (6, 8, [*range(1, 7), *range(1, 9)])
+    whole = byrote.fit_and_score(CLASSES, fit, runs=8)
+    np.testing.assert_array_equal(again["memorisation_raw"], whole["memorisation_raw"])
+    assert len(first) == 60
+
+
+def test_the_folder_of_another_task_is_refused(tmp_path: Path) -> None:
+    byrote.fit_and_score(CLASSES, tree(CLASSES), runs=4, out=tmp_path / "out")
+    other = byrote.load("digits")
+    with pytest.raises(StoreError, match="holds an audit of"):
+        byrote.fit_and_score(other, tree(other), runs=4, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            lambda x: np.zeros((len(x), 7)),
+            r"Expected predict to give \[60, 3\], or class codes \[60\], got float64 of shape",
+        ),
+        (lambda x: ["cat"] * len(x), "class codes"),
+        (lambda x: np.full((len(x), 3), np.nan), "NaN or infinite"),
+        (lambda x: 1 / 0, "failed: .*division by zero"),
+        (None, "failed: .*not callable"),
+    ],
+    ids=["wrong shape", "names", "nan", "error", "nothing"],
+)
+def test_what_a_predictor_should_give_is_said(given: Any, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        byrote.fit_and_score(CLASSES, lambda indices, seed: given, runs=4)
+
+
+def test_a_few_runs_are_too_few() -> None:
+    with pytest.raises(ValueError, match="at least 4 runs, got 3"):
+        byrote.fit_and_score(CLASSES, tree(CLASSES), runs=3)
