@@ -12,6 +12,7 @@ from scipy import special
 
 import byrote
 from byrote.measures import (
+    efficient_memorisation,
     heldout_mean,
     included_mean,
     influence,
@@ -69,6 +70,7 @@ def test_every_column_is_the_measure_of_its_name(block, monkeypatch):
     one = made()
     table = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
     correct, probability = margins(one) > 0, np.exp(-losses(one))
+    best = efficient_memorisation(one.inclusion, correct, margin=margins(one).astype(np.float32))
     raw, right = memorisation(one.inclusion, correct), heldout_mean(one.inclusion, correct)
     heldout, own = heldout_mean(one.inclusion, probability), included_mean(one.inclusion, probability)
     softmax = special.softmax(one.logits, axis=2)
@@ -81,6 +83,10 @@ def test_every_column_is_the_measure_of_its_name(block, monkeypatch):
         {
             "id": np.arange(17),
             "target": one.targets,
+            "memorisation": best.value,
+            "memorisation_se": best.se,
+            "memorisation_low": best.low,
+            "memorisation_high": best.high,
             "memorisation_raw": raw.value,
             "memorisation_raw_se": raw.se,
             "heldout_correct": right.value,
@@ -121,16 +127,21 @@ def test_numpy_torch_lists_and_any_precision_are_one():
 def test_what_was_kept_of_the_logits_gives_the_same_where_it_gives_anything():
     one = made()
     whole = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    efficient = {f"memorisation{ending}" for ending in ("", "_se", "_low", "_high")}
     softmax = special.softmax(one.logits, axis=2)
     own = np.exp(-losses(one))
     cases: dict[str, tuple[dict[str, Any], set[str]]] = {
         "all probabilities": ({"probability": softmax}, set()),
         "margin and loss": ({"margin": margins(one), "loss": losses(one)}, {"suggested_target"}),
-        "correct and probability": ({"correct": margins(one) > 0, "probability": own}, {"suggested_target"}),
-        "loss": ({"loss": losses(one)}, {"suggested_target", "heldout_correct", "heldout_correct_se"}),
+        "correct and probability": (
+            {"correct": margins(one) > 0, "probability": own},
+            {"suggested_target", *efficient},
+        ),
+        "loss": ({"loss": losses(one)}, {"suggested_target", "heldout_correct", "heldout_correct_se", *efficient}),
         "correct": (
             {"correct": margins(one) > 0},
-            {name for name in whole.columns if name.startswith(("heldout_p", "self", "label", "sugg", "membership"))},
+            efficient
+            | {name for name in whole.columns if name.startswith(("heldout_p", "self", "label", "sugg", "membership"))},
         ),
     }
     for case, (kept, unknown) in cases.items():
@@ -142,6 +153,7 @@ def test_what_was_kept_of_the_logits_gives_the_same_where_it_gives_anything():
     loss_only = byrote.scores(one.inclusion, loss=losses(one))
     assert loss_only["memorisation_raw"] == pytest.approx(memorisation(one.inclusion, own).value)
     assert "memorisation_raw is of the probability" in loss_only.notes[0]
+    assert all(loss_only.arrow[name].null_count == 17 for name in efficient)
     assert loss_only.arrow["target"].null_count == 17
 
 
@@ -223,7 +235,8 @@ def test_diverged_runs_are_left_out_and_said_and_a_spoilt_example_has_no_scores(
     assert table.notes[0].startswith("Runs 3, 8 left out")
     assert table["status"][2] == "not finite"
     others = np.delete(np.arange(17), 2)
-    names = [name for name in rest.columns if not name.startswith("membership")]  # its variance is of all examples
+    shared = ("membership", "memorisation_se", "memorisation_low", "memorisation_high")  # of all examples together
+    names = [name for name in rest.columns if not name.startswith(shared) and name not in ("memorisation", "status")]
     assert table.arrow.select(names).take(others).equals(rest.arrow.select(names).take(others))
     spoilt = table.to_pylist()[2]
     assert {name for name, value in spoilt.items() if value is None} == {
@@ -240,6 +253,19 @@ def test_each_status():
     assert table["status"].tolist() == ["learnt", "memorised", "never fitted", "too few runs", "too few runs"]
     assert table.notes == ("2 of 5 examples were trained on by all runs or by none: they have no score.",)
     assert table["count"].tolist() == [2, 2, 2, 0, 0]
+
+
+def test_what_else_was_measured_goes_into_the_efficient_score_alone():
+    one = made(num_runs=40, num_examples=60)
+    aum = margins(one) + np.random.default_rng(1).normal(size=(40, 60))
+    table = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets, covariates=[aum])
+    plain = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
+    best = efficient_memorisation(
+        one.inclusion, margins(one) > 0, margin=margins(one).astype(np.float32), covariates=[aum]
+    )
+    close(table, {"memorisation": best.value, "memorisation_se": best.se})
+    assert not np.allclose(table["memorisation"], plain["memorisation"])
+    assert table["memorisation_raw"].tolist() == plain["memorisation_raw"].tolist()
 
 
 def test_groups_are_shown_and_said_when_they_were_split():
@@ -272,6 +298,7 @@ def test_permuting_examples_and_runs_permutes_the_table(seed):
         ids=examples,
     )
     fixed = [name for name in table.columns if not name.startswith("membership")]  # LiRA leaves out the next run
+    assert "memorisation" in fixed
     back = other.arrow.take(np.argsort(examples))
     for name in fixed:
         if name in ("status", "suggested_target"):
@@ -321,6 +348,12 @@ WRONG: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
         ValueError,
         r"margin of shape \(30, 17\).*got \(17, 30\)\. Is it transposed",
         {"logits": None, "margin": np.zeros((17, 30))},
+    ),
+    "a covariate that is NaN": (ValueError, "finite covariates", {"covariates": [np.full((30, 17), np.nan)]}),
+    "a transposed covariate": (
+        ValueError,
+        r"each of covariates of shape \(30, 17\).*transposed",
+        {"covariates": np.zeros((1, 17, 30))},
     ),
     "half a test": (TypeError, "test_logits and test_targets together", {"test_targets": [0]}),
     "a test of other runs": (

@@ -109,7 +109,8 @@ def scores(
 
     3. what you kept of the logits, each runs × examples: `correct`, `margin`, `loss`, `probability` of the target.
 
-    If you have them: `classes`, `ids`, `groups`, and `test_logits` with `test_targets`.
+    If you have them: `covariates` (any number × runs × examples, such as AUM), `classes`, `ids`, `groups`, and
+    `test_logits` with `test_targets`.
     """
     _call("scores", arrays=arrays, output=output, csv=csv)
 

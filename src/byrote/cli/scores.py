@@ -30,7 +30,8 @@ NUM_SHOWN = 10
 SHOWN = {
     "id": "id",
     "target": "target",
-    "memorisation_raw": "memorised",
+    "memorisation": "memorised",
+    "memorisation_raw": "published score",
     "heldout_correct": "right if left out",
     "label_suspicion": "suspicion",
     "suggested_target": "suggested",
@@ -122,7 +123,8 @@ def _show(table: scoring.Table) -> None:
     console = Console()
     counts = Counter(table["status"].tolist())
     console.print(Text(", ".join(f"{number:,} {status}" for status, number in counts.most_common())))
-    order = np.argsort(-np.nan_to_num(table["memorisation_raw"], nan=-np.inf), kind="stable")[:NUM_SHOWN]
+    best = "memorisation_raw" if table.arrow["memorisation"].null_count == len(table) else "memorisation"
+    order = np.argsort(-np.nan_to_num(table[best].astype(float), nan=-np.inf), kind="stable")[:NUM_SHOWN]
     columns = [name for name in SHOWN if name in table.columns]
     shown = Shown(title="the most memorised", title_justify="left", box=None, pad_edge=False, header_style="dim")
     for name in columns:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from byrote.measures import (
+    efficient_memorisation,
     heldout_mean,
     included_mean,
     influence_pairs,
@@ -41,6 +42,8 @@ class Found:
     spoilt: Bool[np.ndarray, "example"]
     """Whether one of the runs said of it what is not finite."""
     test: Bool[np.ndarray, "run test_example"] | None
+    covariates: tuple[Num[np.ndarray, "run example"], ...] = ()
+    """What else was measured of every run and example."""
 
     @property
     def quality(self) -> Bool[np.ndarray, "run example"] | Float[np.ndarray, "run example"]:
@@ -56,6 +59,8 @@ def columns(found: Found) -> dict[str, pa.Array]:
     """Every column there is of them."""
     given = found.given
     raw = _blockwise(memorisation, found.inclusion, found.quality)
+    best, efficient = _efficient(found)
+    mem = raw.value if best is None else best
     included = _blockwise(included_mean, found.inclusion, found.quality)
     group = {} if given.groups is None else {"group": pa.array(given.groups)}
     target = pa.nulls(len(given.ids)) if given.targets is None else pa.array(given.targets)
@@ -63,13 +68,27 @@ def columns(found: Found) -> dict[str, pa.Array]:
         "id": pa.array(given.ids),
         "target": target,
         **group,
+        **efficient,
         **_with_error("memorisation_raw", raw, found.spoilt),
         **_sides(found),
         **_suspicion(found),
         **_membership(found),
-        **({} if found.test is None else _influence(found, raw)),
+        **({} if found.test is None else _influence(found, mem)),
         "count": pa.array(raw.count),
-        "status": pa.array(_status(found, raw, included)),
+        "status": pa.array(_status(found, mem, included)),
+    }
+
+
+def _efficient(found: Found) -> tuple[Float[np.ndarray, "example"] | None, dict[str, pa.Array]]:
+    """The memorisation score that makes use of margins, where there are any."""
+    correct, margin = found.outputs.correct, found.outputs.margin
+    if correct is None or margin is None:
+        empty = pa.nulls(len(found.spoilt), pa.float64())
+        return None, {f"memorisation{ending}": empty for ending in ("", "_se", "_low", "_high")}
+    best = efficient_memorisation(found.inclusion, correct, margin=margin, covariates=found.covariates)
+    parts = {"": best.value, "_se": best.se, "_low": best.low, "_high": best.high}
+    return best.value, {
+        f"memorisation{ending}": _numbers(np.where(found.spoilt, np.nan, part)) for ending, part in parts.items()
     }
 
 
@@ -129,10 +148,10 @@ def _membership(found: Found) -> dict[str, pa.Array]:
     return _with_error("membership_risk", membership_risk(attack.score, found.inclusion).auc, found.spoilt)
 
 
-def _influence(found: Found, raw: Scores) -> dict[str, pa.Array]:
+def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.Array]:
     """Which test examples depend on each memorised training example."""
     assert found.test is not None
-    pairs = influence_pairs(found.inclusion, found.test, memorisation=np.where(found.spoilt, np.nan, raw.value))
+    pairs = influence_pairs(found.inclusion, found.test, memorisation=np.where(found.spoilt, np.nan, mem))
     examples, strongest, counts = np.unique(pairs.train, return_index=True, return_counts=True)
     none = np.ones(len(found.spoilt), bool)
     none[examples] = False
@@ -152,9 +171,9 @@ def _influence(found: Found, raw: Scores) -> dict[str, pa.Array]:
     }
 
 
-def _status(found: Found, mem: Scores, included: Scores) -> list[str]:
+def _status(found: Found, mem: Float[np.ndarray, "example"], included: Scores) -> list[str]:
     fitted = included.value > (0.5 if found.given.numbers is None else -LOSS_FITTED)
-    tests = [found.spoilt, np.isnan(mem.value), ~fitted, mem.value >= MEMORISED]
+    tests = [found.spoilt, np.isnan(mem), ~fitted, mem >= MEMORISED]
     return np.select(tests, ["not finite", "too few runs", "never fitted", "memorised"], "learnt").tolist()
 
 
@@ -163,8 +182,8 @@ def notes(found: Found) -> list[str]:
     given, told = found.given, list[str]()
     if given.numbers is None and found.outputs.correct is None:
         told.append(
-            "memorisation_raw is of the probability of the target. For the published one, of being right, give "
-            "correct, margin or logits."
+            "memorisation is missing, and memorisation_raw is of the probability of the target. For the published one, "
+            "of being right, give correct; for both, margin or logits."
         )
     if given.groups is not None and _splits(found.inclusion, given.groups):
         told.append(

@@ -40,7 +40,7 @@ class Epoch:
         rows = torch.where(at.starts & ~self._seen[at.row], at.row, spare)
         self._visits[:, rows] = visits.to(self._visits.dtype)
         self._targets[rows] = targets.to(self._targets.dtype)
-        self._seen[rows] = True
+        self._seen.index_fill_(0, rows, True)
 
     def add_visited(self, visited: Visited) -> None:
         """Keep what another process saw, where nobody before it did."""

@@ -31,6 +31,7 @@ class Given:
     """Columns of the targets' classes."""
     numbers: Float[np.ndarray, "example"] | None = None
     """Targets of a regression."""
+    covariates: tuple[Num[np.ndarray, "run example"], ...]
     targets: Shaped[np.ndarray, "example"] | None
     """As they came."""
     classes: tuple[Any, ...] | None
@@ -38,7 +39,16 @@ class Given:
     groups: Shaped[np.ndarray, "example"] | None
 
 
-def checked(inclusion: Any, *, targets: Any, outputs: Mapping[str, Any], classes: Any, ids: Any, groups: Any) -> Given:
+def checked(
+    inclusion: Any,
+    *,
+    targets: Any,
+    outputs: Mapping[str, Any],
+    covariates: Any,
+    classes: Any,
+    ids: Any,
+    groups: Any,
+) -> Given:
     """Check everything that does not need the logits to be read.
 
     Raises:
@@ -73,6 +83,7 @@ def checked(inclusion: Any, *, targets: Any, outputs: Mapping[str, Any], classes
     return Given(
         inclusion=mask,
         kept=kept,
+        covariates=tuple(_covariate(each, mask) for each in (() if covariates is None else covariates)),
         targets=shown,
         classes=names,
         ids=np.arange(num_examples) if ids is None else _unique(_column(ids, name="ids", length=num_examples)),
@@ -127,6 +138,13 @@ def _matrix(values: Any, mask: np.ndarray, *, name: str) -> Num[np.ndarray, "run
     if array.shape != mask.shape:
         raise ValueError(f"Expected {name} {_like(mask)}, got {array.shape}.{_transposed(array.shape, mask)}")
     return array
+
+
+def _covariate(values: Any, mask: np.ndarray) -> Num[np.ndarray, "run example"]:
+    array = _matrix(values, mask, name="each of covariates")
+    if not np.isfinite(array).all():
+        raise ValueError("Expected finite covariates, got NaN or infinity. Leave out the runs that diverged.")
+    return array.astype(np.float32) if array.dtype.kind == "b" else array
 
 
 def _runs(values: Any, mask: np.ndarray, *, name: str) -> Iterable[Any]:

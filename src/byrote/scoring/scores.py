@@ -25,6 +25,7 @@ def scores(
     margin: Any = None,
     loss: Any = None,
     probability: Any = None,
+    covariates: Any = None,
     classes: Any = None,
     ids: Any = None,
     groups: Any = None,
@@ -53,6 +54,8 @@ def scores(
         margin: the target's logit minus the largest other, [run, example].
         loss: cross-entropy, [run, example].
         probability: of the target, [run, example]; or of all classes, [run, example, class].
+        covariates: arrays of shape [run, example], of whatever else was measured and goes with right answers; the mean
+            margin over training (AUM) helps most. Memorisation is more precise with them.
         classes: what the columns stand for, in their order, such as `classifier.classes_`.
         ids: of the examples; 0 to n − 1 unless given.
         groups: of examples that belong together, such as those of one patient.
@@ -61,9 +64,10 @@ def scores(
         on_run: told how many runs' logits have been read.
 
     Returns:
-        One row for each example, null where something is unknown: id, target, group; memorisation_raw (the published
-        difference of means, of correctness; without correctness, of the target's probability; of numbers, of minus the
-        squared error in variances of the target); heldout_correct (the C-score); heldout_probability and
+        One row for each example, null where something is unknown: id, target, group; memorisation (from
+        margins, several times as precise, with a 95 % interval from memorisation_low to _high); memorisation_raw (the
+        published difference of means, of correctness; without correctness, of the target's probability; of numbers, of
+        minus the squared error in variances of the target); heldout_correct (the C-score); heldout_probability and
         self_confidence (mean probability of the target, in runs that were not, and were, trained on the example; of
         numbers, heldout_error and self_error); label_suspicion and suggested_target; membership_risk (how well the
         attack LiRA tells runs trained on the example from others, as an AUC); each with its standard error `_se` where
@@ -89,6 +93,7 @@ def scores(
             "loss": loss,
             "probability": probability,
         },
+        covariates=covariates,
         classes=classes,
         ids=ids,
         groups=groups,
@@ -123,6 +128,7 @@ def _table(given: Given, outputs: Outputs, test: Bool[np.ndarray, "run test_exam
         outputs=outputs.of_runs(kept),
         spoilt=np.asarray(~finite[kept].all(0)),
         test=None if test is None else test[kept],
+        covariates=tuple(each[kept] for each in given.covariates),
     )
     left_out = [f"{_runs(lost)} left out: most of what they say is not finite."] if lost.any() else []
     return Table(pa.table(columns(found))).with_notes([*left_out, *notes(found)])

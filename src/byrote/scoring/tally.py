@@ -168,7 +168,7 @@ def absorb(
     tally.last_right[lasts] = right
     tally.last_epoch[lasts] = when
     tally.target[lasts] = given
-    tally.changed[torch.where(other, row, spare)] = True
+    tally.changed.index_fill_(0, torch.where(other, row, spare), True)
 
 
 class Joined(NamedTuple):
