@@ -49,6 +49,10 @@ COLUMNS = [
     "target",
     "memorisation",
     "memorisation_se",
+    "memorisation_low",
+    "memorisation_high",
+    "memorisation_raw",
+    "memorisation_raw_se",
     "heldout_correct",
     "csl",
     "aum",
@@ -129,7 +133,7 @@ def check_examples(outcome: Outcome, task: Task) -> None:
     assert table is not None
     assert table.column_names == COLUMNS
     assert table["id"].to_pylist() == task.train.ids.tolist()
-    for name in COLUMNS[2:10]:
+    for name in COLUMNS[2:14]:
         values = np.array([value for value in table[name].to_pylist() if value is not None], dtype=float)
         assert np.isfinite(values).all(), name
     known = {"learnt", "memorised", "never fitted", "too few runs", "not in the sample"}

@@ -164,7 +164,7 @@ def test_learnt_and_memorised_are_what_they_are() -> None:
     outcome = summarise(Memorisation(), task, BUDGET, runs=runs)
     assert outcome.examples is not None
     table = outcome.examples
-    np.testing.assert_array_equal(table["memorisation"].to_numpy(), np.repeat([0.0, 1.0, 0.0], [100, 50, 50]))
+    np.testing.assert_array_equal(table["memorisation_raw"].to_numpy(), np.repeat([0.0, 1.0, 0.0], [100, 50, 50]))
     np.testing.assert_array_equal(table["heldout_correct"].to_numpy(), np.repeat([1.0, 0.0, 0.0], [100, 50, 50]))
     assert table["status"].to_pylist() == ["learnt"] * 100 + ["memorised"] * 50 + ["never fitted"] * 50
     fitted = outcome.section.findings[0]

@@ -10,6 +10,7 @@ from byrote.data import Task
 from byrote.measures import (
     aum,
     csl,
+    efficient_memorisation,
     forgetting_events,
     heldout_mean,
     included_mean,
@@ -46,6 +47,11 @@ class ExampleScores(NamedTuple):
     """Everything the subset runs say of each training example of the part they saw."""
 
     memorisation: Scores
+    """For classes by the efficient estimator; for numbers as published."""
+    memorisation_interval: tuple[Float[np.ndarray, "example"], Float[np.ndarray, "example"]]
+    """Its 95 % interval's ends; NaN where there is none."""
+    published: Scores
+    """The difference of means of Feldman & Zhang 2020."""
     heldout: Scores
     """For classification the C-score: how often it is right when left out."""
     included: Scores
@@ -63,7 +69,7 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
     mask = inclusion_mask(part, runs)
     values = quality(part, runs)
     included, heldout = included_mean(mask, values), heldout_mean(mask, values)
-    mem = memorisation(mask, values)
+    published = memorisation(mask, values)
     doubts = doubt(part, mask, runs)
     traces = [run.trace for run in runs]
     nothing = np.full(mask.shape, np.nan)
@@ -71,8 +77,13 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
     events = (
         nothing if part.regression else np.stack([forgetting_events(t.margin > 0).events for t in traces]).astype(float)
     )
+    mem, interval = (
+        _memorised(mask, values, margins, runs) if not part.regression else (published, (nothing[0], nothing[0]))
+    )
     return ExampleScores(
         memorisation=mem,
+        memorisation_interval=interval,
+        published=published,
         heldout=heldout,
         included=included,
         csl=masked_over_runs(np.stack([csl(trace.loss) for trace in traces]).astype(np.float64), mask),
@@ -82,6 +93,20 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
         doubts=doubts,
         status=_status(part, included, mem),
     )
+
+
+def _memorised(
+    mask: Bool[np.ndarray, "run example"],
+    correct: Float[np.ndarray, "run example"],
+    mean_margins: Float[np.ndarray, "run example"],
+    runs: list[Run],
+) -> tuple[Scores, tuple[Float[np.ndarray, "example"], Float[np.ndarray, "example"]]]:
+    """Scores of classes, from margins after training, on average and late in it."""
+    margins = [run.trace.margin for run in runs]
+    final = np.stack([margin[-1] for margin in margins]).astype(np.float64)
+    late = np.stack([margin[len(margin) // 2 :].mean(0, dtype=np.float64) for margin in margins])
+    best = efficient_memorisation(mask, correct, margin=final, covariates=(mean_margins, late))
+    return Scores(value=best.value, se=best.se, count=best.count), (best.low, best.high)
 
 
 def doubt(part: Task, mask: Bool[np.ndarray, "run example"], runs: list[Run]) -> Doubts:
