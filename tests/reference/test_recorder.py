@@ -313,3 +313,25 @@ def test_a_saved_recorder_goes_on_as_if_nothing_had_happened(epochs, tmp_path: P
             first = Recorder.load(tmp_path / "recorder.safetensors")
     same(first.scores(), whole.scores())
     assert [path.name for path in tmp_path.iterdir()] == ["recorder.safetensors"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none")
+@pytest.mark.parametrize("epochs", ["found", "told"])
+def test_a_gpu_is_never_waited_for_and_its_faults_are_told_in_the_end(epochs):
+    batches = [tuple(part.to("cuda") for part in batch) for batch in loop(11)]
+    recorder = Recorder(23, epochs=epochs, early_epochs=EARLY)
+    recorder.update(*batches[0])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[1:4]:
+            recorder.update(*batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    recorder.end_epoch()
+    recorded(batches[4:], recorder)
+    agree(recorder.scores(), reference(visits_of([tuple(p.cpu() for p in b) for b in batches]), num_examples=23))
+    recorder.update(torch.tensor([99], device="cuda"), batches[0][1][:1], batches[0][2][:1])
+    with pytest.raises(ValueError, match="got 1 unknown ids and 0 targets that are no class"):
+        recorder.scores()
+    assert recorder.scores()["num_updates"].tolist() == [5] * 23
