@@ -78,6 +78,27 @@ def test_of_two_twins_with_different_labels_one_is_wrong(true: np.ndarray):
     assert together[2:] == pytest.approx(alone[2:])
 
 
+def test_the_order_of_examples_does_not_matter(true: np.ndarray):
+    rng = np.random.default_rng(8)
+    inclusion, given = left_out_in_turn(), uniform_flips(true, num_classes=CLASSES, fraction=0.1, seed=3).targets
+    logits, order = sure_logits(true, noise=3.0), rng.permutation(EXAMPLES)
+    loss, margin = rng.exponential(size=(2, RUNS, EXAMPLES))
+    neighbours = rng.integers(EXAMPLES, size=(EXAMPLES, 5))
+    place = np.argsort(order)
+    found = label_errors(inclusion, logits, given, csl=loss, aum=margin, neighbours=neighbours)
+    again = label_errors(
+        inclusion[:, order],
+        logits[:, order],
+        given[order],
+        csl=loss[:, order],
+        aum=margin[:, order],
+        neighbours=place[neighbours[order]],
+    )
+    assert again.probability.value == pytest.approx(found.probability.value[order], abs=1e-6)
+    assert np.array_equal(again.suggested, found.suggested[order])
+    assert np.array_equal(again.reason, found.reason[order])
+
+
 def test_what_was_never_left_out_has_no_probability(true: np.ndarray):
     inclusion = left_out_in_turn()
     inclusion[:, 5] = True

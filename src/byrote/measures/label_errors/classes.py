@@ -235,8 +235,8 @@ def _training_of(
         begin = max(0, min(begin, middle - FEWEST_DONORS // 2))
         donors = order[begin : max(end, middle + FEWEST_DONORS // 2)]
         chances = np.cumsum(weight[donors] + LEAST_WEIGHT * (weight.mean() or 1.0))
-        ticks: Float[np.ndarray, "invented"] = np.asarray(stratum, np.float64) * GOLDEN % 1.0 * float(chances[-1])
-        drawn[stratum] = evidence.by_training[donors[np.searchsorted(chances[:-1], ticks)]]
+        ticks: Float[np.ndarray, "invented"] = np.arange(len(stratum), dtype=np.float64) * GOLDEN % 1.0
+        drawn[stratum] = evidence.by_training[donors[np.searchsorted(chances[:-1], ticks * float(chances[-1]))]]
     return drawn
 
 
