@@ -14,6 +14,8 @@ NUM_PARTITIONS: Final = 4
 """Ways in which they are cut, for more pairs of runs of one part."""
 MOST_FITTED: Final = 3000
 """Examples that the predictor is fitted on, spread evenly over the range of held-out margins; all are scored."""
+AT_A_TIME: Final = 2048
+"""Examples whose runs are held in double precision at once."""
 BORROWED_RUNS: Final = 4.0
 """Runs of the average example that every example's spread of margins is mixed with."""
 PRIOR_RUNS: Final = 5.0
@@ -185,10 +187,11 @@ def efficient_memorisation(
     _check(inclusion, correct, (margin, *covariates), level)
     counts = np.stack([inclusion.sum(0), (~inclusion).sum(0)])
     status = _status(counts, (margin, *covariates))
-    usable = np.flatnonzero(status == ESTIMATED)
+    is_usable = status == ESTIMATED
+    usable = slice(None) if is_usable.all() else np.flatnonzero(is_usable)
     blank = Chance(*np.full((4, len(status)), np.nan))
     included, heldout = (Chance(*(part.copy() for part in blank)) for _ in range(2))
-    if len(usable):
+    if is_usable.any():
         taken = [quantity[:, usable] for quantity in (margin, *covariates)]
         estimates = _estimate(inclusion[:, usable], correct[:, usable] > 0, taken, level)
         for chance, estimate in zip((included, heldout), estimates, strict=True):
@@ -218,7 +221,7 @@ def _status(
     counts: Int[np.ndarray, "2 example"], quantities: Sequence[Num[np.ndarray, "run example"]]
 ) -> Shaped[np.ndarray, "example"]:
     finite = np.all([np.isfinite(quantity).all(0) for quantity in quantities], axis=0)
-    too_few = np.full(len(finite), not (counts.min(0) > 1).any())
+    too_few = np.full(len(finite), not (counts.min(0)[finite] > 1).any())
     reasons = [counts[0] == 0, counts[1] == 0, ~finite, too_few]
     return np.select(reasons, [NEVER_INCLUDED, NEVER_LEFT_OUT, NOT_FINITE, TOO_FEW], default=ESTIMATED)
 
@@ -229,16 +232,16 @@ def _estimate(
     quantities: list[Num[np.ndarray, "run example"]],
     level: float,
 ) -> list[Chance]:
-    scaled = [_scaled(quantity) for quantity in quantities]
-    kept = _kept_runs(inclusion, scaled[0])
+    sizes = [_size(quantity) for quantity in quantities]
+    kept = _kept_runs(inclusion, quantities[0])
     everything = np.ones((1, len(inclusion)))
-    whole = [_side(everything, mask, correct, scaled) for mask in (inclusion, ~inclusion)]
+    whole = [_side(everything, mask, correct, quantities, sizes) for mask in (inclusion, ~inclusion)]
     chosen = _spread_evenly(whole[1].mean[0, 0])
-    chosen_inclusion, chosen_correct, *chosen_quantities = (part[:, chosen] for part in (inclusion, correct, *scaled))
+    chosen_inclusion, chosen_correct, *some = (part[:, chosen] for part in (inclusion, correct, *quantities))
     included, heldout = (
         _Evidence(
             whole=side,
-            kept=_side(kept, mask, chosen_correct, chosen_quantities),
+            kept=_side(kept, mask, chosen_correct, some, sizes),
             held=_Held((1 - kept) @ mask, (1 - kept) @ (mask & chosen_correct)),
         )
         for side, mask in zip(whole, (chosen_inclusion, ~chosen_inclusion), strict=True)
@@ -246,17 +249,21 @@ def _estimate(
     return [_chance(included, heldout, chosen, level), _chance(heldout, included, chosen, level)]
 
 
-def _scaled(quantity: Num[np.ndarray, "run example"]) -> Float[np.ndarray, "run example"]:
-    values = quantity.astype(np.float64)
-    size = np.sqrt(np.mean(values**2))
-    return values / size if size > 0 else values
+def _size(quantity: Num[np.ndarray, "run example"]) -> float:
+    """Root mean square, over runs first, so that the order of examples matters no more than rounding does."""
+    squares = np.zeros(len(quantity))
+    for number, run in enumerate(quantity):
+        squares[number] = np.mean(run.astype(np.float64) ** 2)
+    return float(np.sqrt(squares.mean())) or 1.0
 
 
 def _kept_runs(
-    inclusion: Bool[np.ndarray, "run example"], margin: Float[np.ndarray, "run example"]
+    inclusion: Bool[np.ndarray, "run example"], margin: Num[np.ndarray, "run example"]
 ) -> Float[np.ndarray, "set run"]:
     """Which runs each set keeps, 1 or 0. Runs are told apart by what they say, not by where they stand."""
-    order = np.lexsort(((margin**2).sum(1), (margin * inclusion).sum(1), margin.sum(1)))
+    rows = zip(margin, inclusion, strict=True)
+    said = np.array([(run[mask].sum(dtype=np.float64), run.sum(dtype=np.float64)) for run, mask in rows])
+    order = np.lexsort(said.T)
     number, folds = len(order), min(NUM_FOLDS, len(order) // 2)
     rng = np.random.default_rng(0)
     kept = np.ones((NUM_PARTITIONS, folds, number))
@@ -269,25 +276,49 @@ def _side(
     sets: Float[np.ndarray, "set run"],
     mask: Bool[np.ndarray, "run example"],
     correct: Bool[np.ndarray, "run example"],
-    quantities: Sequence[Float[np.ndarray, "run example"]],
+    quantities: Sequence[Num[np.ndarray, "run example"]],
+    sizes: Sequence[float],
 ) -> _Side:
-    num_runs = sets @ mask
-    means, spreads = zip(*(_moments(sets, np.where(mask, each, 0), num_runs) for each in quantities), strict=True)
-    return _Side(num_runs, sets @ (mask & correct), np.stack(means), np.stack(spreads))
+    num_runs = _sums(sets, mask)
+    means, spreads = zip(
+        *(_moments(sets, mask, each, size, num_runs) for each, size in zip(quantities, sizes, strict=True)), strict=True
+    )
+    return _Side(num_runs, _sums(sets, mask & correct), np.stack(means), np.stack(spreads))
 
 
 def _moments(
     sets: Float[np.ndarray, "set run"],
-    values: Float[np.ndarray, "run example"],
+    mask: Bool[np.ndarray, "run example"],
+    quantity: Num[np.ndarray, "run example"],
+    size: float,
     num_runs: Float[np.ndarray, "set example"],
 ) -> tuple[Float[np.ndarray, "set example"], Float[np.ndarray, "set example"]]:
     """Mean and shrunken standard deviation; the floor keeps a quantity that never varies from dividing by 0."""
-    mean = sets @ values / np.maximum(num_runs, 1)
-    squares = np.maximum(sets @ values**2 - num_runs * mean**2, 0)
+    mean = _sums(sets, mask, quantity, size=size) / np.maximum(num_runs, 1)
+    squares = np.maximum(_sums(sets, mask, quantity, size=size, power=2) - num_runs * mean**2, 0)
     freedom = np.maximum(num_runs - 1, 0)
     average = squares.sum(1, keepdims=True) / np.maximum(freedom.sum(1, keepdims=True), 1)
     variance = (squares + BORROWED_RUNS * average) / (freedom + BORROWED_RUNS)
     return mean, np.sqrt(np.maximum(variance, 1e-6 * np.maximum(average, 1e-6)))
+
+
+def _sums(
+    sets: Float[np.ndarray, "set run"],
+    mask: Bool[np.ndarray, "run example"],
+    quantity: Num[np.ndarray, "run example"] | None = None,
+    *,
+    size: float = 1.0,
+    power: int = 1,
+) -> Float[np.ndarray, "set example"]:
+    """Over the runs of each set that the mask picks: how many, or Σ(quantity/size)^power. Some examples at a time."""
+    total = np.empty((len(sets), mask.shape[1]))
+    for first in range(0, mask.shape[1], AT_A_TIME):
+        here = np.s_[:, first : first + AT_A_TIME]
+        picked = mask[here].astype(np.float64)
+        if quantity is not None:
+            picked *= (quantity[here] / size) ** power
+        total[here] = sets @ picked
+    return total
 
 
 def _spread_evenly(values: Float[np.ndarray, "example"]) -> Int[np.ndarray, "chosen"]:
