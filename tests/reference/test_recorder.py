@@ -277,7 +277,7 @@ def test_examples_that_moved_between_recorders_within_their_epochs_are_refused()
         found[0].merge(found[1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), num_parts=st.integers(1, 4), cut=st.integers(0, 20))
 def test_any_sharing_out_of_examples_and_any_interruption_gives_the_same(seed, num_parts, cut):
     """Each example stays with one recorder; one of them is stored, forgotten and goes on."""

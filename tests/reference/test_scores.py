@@ -284,7 +284,7 @@ def test_notes_outlive_a_table():
     assert "<p>Mind &lt;this&gt;.</p>" in table._repr_html_()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_permuting_examples_and_runs_permutes_the_table(seed):
     one = made(seed=seed, num_runs=12, num_examples=7)
