@@ -425,7 +425,7 @@ def _fit(columns: Float[np.ndarray, "row column"], offset: Float[np.ndarray, "ro
         step: Float[np.ndarray, "column"] = np.linalg.solve(curvature, slope)
         farthest = np.abs(step).max()
         coefficients += step * min(1.0, 2.0 / max(farthest, 1e-9))
-        if farthest < 1e-4:
+        if farthest < 1e-7:
             break
     return _Regression(coefficients, np.linalg.inv(curvature))
 
