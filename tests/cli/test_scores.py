@@ -81,7 +81,7 @@ def test_wrong_files_are_said_in_one_message(byrote: Command) -> None:
     Path("cut.npz").write_bytes(Path("runs.npz").read_bytes()[:-50])
     for name, words in (
         ("missing.npz", "No such file"),
-        ("text.npz", "Expected an .npz archive of plain arrays"),
+        ("text.npz", "is no .npz archive of plain arrays"),
         ("one.npy", "got the one array of one.npy"),
         ("cut.npz", "damaged or no .npz archive"),
     ):

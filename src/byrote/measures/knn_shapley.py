@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import final
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -194,6 +195,7 @@ def _over_test_points(
     return Scores(value=mean, se=se, count=np.full(num_examples, count))
 
 
+@final
 class _Sorter:
     """Sorts the training examples by their distance from each of a block of test points."""
 
