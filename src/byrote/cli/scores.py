@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{path} is no .npz archive of plain arrays, as numpy.savez writes it. If there are Python objects in it, turn "
+            f"{path} is no .npz archive of plain arrays, as numpy.savez writes it. If there are objects in it: turn "
             f"objects into text or numbers."
         ) from error
 
