@@ -80,13 +80,23 @@ class Measurement:
     flagged_right: int | None = None
 
 
+class Raw(NamedTuple):
+    """A file of raw figures."""
+
+    machine: Machine
+    command: str
+    measurements: list[Measurement]
+
+
 def main() -> int:
     """Measure, write, and say whether the target is met."""
     options = _arguments()
-    known = _known(options.raw) if options.resume or options.tables_only else []
-    measurements = known if options.tables_only else _measure(options, known)
-    command = f"python -m benchmarks.memorisation.label_errors {shlex.join(_without_paths(sys.argv[1:]))}".strip()
-    machine = replace(this_machine("cpu"), packages=_versions(options.peers))
+    if options.tables_only:
+        machine, command, measurements = _read(options.raw)
+    else:
+        measurements = _measure(options, _read(options.raw).measurements if options.resume else [])
+        machine = replace(this_machine("cpu"), packages=_versions(options.peers))
+        command = f"python -m benchmarks.memorisation.label_errors {shlex.join(_without_paths(sys.argv[1:]))}".strip()
     if options.raw and not options.tables_only:
         _write(options.raw, machine, command, measurements)
     text = tables(measurements, machine, command)
@@ -259,16 +269,24 @@ def _ranking(measurements: list[Measurement], kind: str) -> list[str]:
     budgets = sorted({one.budget for one in here})
     names = list(dict.fromkeys(one.contender for one in here))
     best = {budget: max((_median(here, name, budget, "auroc") for name in names), default=-1.0) for budget in budgets}
-    head = ["contender", *(f"{budget:g} s" for budget in budgets), "calibration error"]
+    head = ["contender", *(f"{budget:g} s" for budget in budgets), "calibration error (least to most)"]
     extra = ["rare but right among the tenth doubted most"] if "tail" in kind else []
     lines = [[*head, *extra], ["---"] * (len(head) + len(extra))]
     for name in names:
         cells = [_cell(here, name, budget, best[budget]) for budget in budgets]
         last = max(one.budget for one in here if one.contender == name)
-        error = _median(here, name, last, "calibration_error")
+        errors = [
+            one.calibration_error
+            for one in here
+            if (one.contender, one.budget) == (name, last) and one.calibration_error is not None
+        ]
         rare = [f"{100 * _median(here, name, last, 'rare_doubted'):.1f} %"] if extra else []
-        lines.append([name, *cells, f"{error:.3f}" if error >= 0 else "no probability", *rare])
+        lines.append([name, *cells, _spread(errors) if errors else "no probability", *rare])
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def _cell(here: list[Measurement], name: str, budget: float, best: float) -> str:
@@ -343,10 +361,12 @@ def _wins(here: list[Measurement]) -> list[str]:
     ]
 
 
-def _known(path: Path) -> list[Measurement]:
+def _read(path: Path) -> Raw:
+    """What a file of raw figures holds; nothing where there is none yet."""
     if not path.exists():
-        return []
-    return [Measurement(**one) for one in json.loads(path.read_text(encoding="utf-8"))["measurements"]]
+        return Raw(this_machine("cpu"), "", [])
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return Raw(Machine(**raw["machine"]), raw["command"], [Measurement(**one) for one in raw["measurements"]])
 
 
 def _write(path: Path, machine: Machine, command: str, measurements: list[Measurement]) -> None:
