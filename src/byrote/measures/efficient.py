@@ -412,20 +412,28 @@ def _margin_model(side: _Side) -> Float[np.ndarray, "set example"]:
 
 
 def _fit(columns: Float[np.ndarray, "row column"], offset: Float[np.ndarray, "row"], answers: _Held) -> _Regression:
-    """Logistic regression with a ridge, by Newton's method with bounded steps."""
+    """Logistic regression with a ridge, by Newton's method; a step that makes it worse is halved."""
     coefficients = np.zeros(columns.shape[1])
     ridge = np.full(len(coefficients), RIDGE)
     ridge[-1] = 0.1
+
+    def misfit(coefficients: Float[np.ndarray, "column"]) -> float:
+        logit = offset + columns @ coefficients
+        deviance = answers.num_runs * np.logaddexp(0, logit) - answers.num_right * logit
+        return float(deviance.sum() + (ridge * coefficients**2).sum() / 2)
+
     curvature: Float[np.ndarray, "column column"] = np.diag(ridge)
-    for _ in range(25):
+    for _ in range(50):
         chance: Float[np.ndarray, "row"] = special.expit(offset + columns @ coefficients)
         surprise: Float[np.ndarray, "row"] = answers.num_right - answers.num_runs * chance
         slope: Float[np.ndarray, "column"] = columns.T @ surprise - ridge * coefficients
         curvature = columns.T @ (columns * (answers.num_runs * chance * (1 - chance))[:, None]) + np.diag(ridge)
         step: Float[np.ndarray, "column"] = np.linalg.solve(curvature, slope)
-        farthest = np.abs(step).max()
-        coefficients += step * min(1.0, 2.0 / max(farthest, 1e-9))
-        if farthest < 1e-7:
+        enough = misfit(coefficients) * (1 + 1e-9)
+        while misfit(coefficients + step) > enough and np.abs(step).max() > 1e-7:
+            step = step / 2
+        coefficients += step
+        if np.abs(step).max() < 1e-7:
             break
     return _Regression(coefficients, np.linalg.inv(curvature))
 
