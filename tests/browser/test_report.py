@@ -135,13 +135,14 @@ def test_every_image_has_the_pixels_of_the_record(browser: Any, folder: Path) ->
         })"""
     )
     contents = [
-        item.content
+        one.content
         for figure in every_kind_record().sections[0].figures
         if figure.kind == "gallery"
         for item in figure.items
-        if isinstance(item.content, ImageContent)
+        for one in (item, *item.beside)
+        if isinstance(one.content, ImageContent)
     ]
-    assert len(shown) == len(contents) == 17
+    assert len(shown) == len(contents) == 33
     for pixels, content in zip(shown, contents, strict=True):
         channels = [pixels[channel::4] for channel in range(content.channels)]
         assert [value for pixel in zip(*channels, strict=True) for value in pixel] == list(content.pixels)

@@ -31,6 +31,7 @@ from byrote.records import (
     ModelSpec,
     Recipe,
     Record,
+    ReplacedLabels,
     RunSpec,
     Sample,
     Scores,
@@ -81,6 +82,7 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
     ),
     "autocast": st.just(False),
     "fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "positions": st.lists(ATOMS[int], max_size=3, unique=True).map(lambda drawn: tuple(sorted(drawn))),
 }
 """Fields that not every value of their type fits."""
 
@@ -90,6 +92,8 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     """Anything that an annotation allows."""
     if kind is Finding:
         return _findings()
+    if kind is ReplacedLabels:
+        return st.dictionaries(ATOMS[int], REALS, max_size=3).map(_replaced)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         parts = [part for part in dataclasses.fields(kind) if part.name != "factory"]
         return st.builds(
@@ -105,6 +109,11 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     if get_origin(kind) is tuple:
         return st.tuples(*map(any_of, arguments))
     return ATOMS[kind]
+
+
+def _replaced(drawn: dict[int, float]) -> ReplacedLabels:
+    positions = sorted(drawn)
+    return ReplacedLabels(positions=tuple(positions), targets=tuple(drawn[position] for position in positions))
 
 
 def _findings() -> st.SearchStrategy[Finding]:
