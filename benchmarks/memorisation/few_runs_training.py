@@ -104,10 +104,11 @@ def leave_each_out(case: Case, task: Task, *, num_seeds: int) -> LeftOut:
     """Train `num_seeds` networks on the whole task and on each task that misses one example."""
     number = len(task.train)
     everyone = np.arange(number)
-    full = _margins(case, task.part(train=everyone, test=everyone), num_seeds=num_seeds, path=None)
+    full = _margins(case, replace(task, test=task.train), num_seeds=num_seeds, path=None)
     included, correct = [np.ones((num_seeds, number), bool)], [full.margin > 0]
     for example in range(number):
-        part = task.part(train=np.delete(everyone, example), test=np.array([example]))
+        others, itself = np.delete(everyone, example), np.array([example])
+        part = replace(task, train=task.train.take(others), test=task.train.take(itself))
         missed = _margins(case, part, num_seeds=num_seeds, path=full.path)
         included.append(np.tile(everyone != example, (num_seeds, 1)))
         correct.append(np.where(everyone == example, missed.margin > 0, False))

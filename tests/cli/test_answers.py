@@ -42,6 +42,14 @@ COLUMNS = [
     "label_suspicion",
     "suggested_target",
     "status",
+    "num_influenced",
+    "largest_influence",
+    "largest_influence_se",
+    "most_influenced",
+    "knn_shapley",
+    "knn_shapley_se",
+    "membership_risk",
+    "membership_risk_se",
 ]
 CLAIMS = {
     "random-data": {
@@ -54,6 +62,7 @@ CLAIMS = {
     },
     "lookup": {"beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share", "memorised-share"},
     "memorisation": {"training-examples-are-fitted"},
+    "membership": {"members-cannot-be-told", "few-members-are-caught"},
 }
 """Of a whole audit."""
 APART = {

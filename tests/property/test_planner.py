@@ -22,6 +22,7 @@ TASKS = {
     for number in (300, 6000, 60_000)
 }
 sizes = pytest.mark.parametrize("size", TASKS)
+AUDITED_ALIKE = ("memorisation", "random-data", "membership", "labels")
 chosen = st.lists(st.sampled_from(sorted(STUDIES)), min_size=1, unique=True)
 
 
@@ -125,3 +126,13 @@ def test_plans_are_the_same_twice_and_studies_that_share_networks_look_at_the_sa
 def test_a_number_of_runs_is_what_every_study_gets_on_the_whole_task() -> None:
     plan = planner(60_000)
     assert plan.fixed(7) == {name: StudyBudget(runs=7, subsets=7, seed=0) for name in STUDIES}
+
+
+@sizes
+@pytest.mark.parametrize("times", [1.5, 4.0, 30.0])
+def test_a_study_that_only_looks_at_what_others_pay_for_takes_nothing_from_them(size: int, times: float) -> None:
+    few, more = planner(size, ("memorisation", "random-data")), planner(size, AUDITED_ALIKE)
+    seconds = few.least() * times
+    without, together = few.within(seconds, GENEROUS), more.within(seconds, GENEROUS)
+    assert {name: together[name] for name in without} == without
+    assert together["membership"] == together["labels"] == without["memorisation"]

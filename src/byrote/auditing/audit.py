@@ -23,7 +23,7 @@ from byrote.auditing.summarise import Story, Summary, summarise
 from byrote.data import Task
 from byrote.execution import Deadline, OnProgress, ProcessExecutor, Progress, silent
 from byrote.records import Learner
-from byrote.studies import AbstractStudy
+from byrote.studies import AUDITED, AbstractStudy
 
 SOON_FITTED = 3000
 """Training examples up to which no baseline takes so long that it has to be given up when its time is over."""
@@ -36,7 +36,7 @@ def audit(
     task: Task,
     *,
     learner: Learner | None = None,
-    studies: Sequence[str | AbstractStudy] = ("random-data", "lookup", "memorisation"),
+    studies: Sequence[str | AbstractStudy] = AUDITED,
     budget: str | float | None = None,
     runs: int | None = None,
     seed: int = 0,

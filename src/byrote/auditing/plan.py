@@ -16,7 +16,7 @@ from byrote.auditing.setting import Setting, Workers, set_up
 from byrote.data import Task
 from byrote.execution import OnProgress, Progress, describe, silent
 from byrote.records import FitSpec, Learner, RunSpec
-from byrote.studies import AbstractStudy, Plan, StudyBudget
+from byrote.studies import AUDITED, AbstractStudy, Plan, StudyBudget
 
 
 @final
@@ -83,7 +83,7 @@ def plan(
     task: Task,
     *,
     learner: Learner | None = None,
-    studies: Sequence[str | AbstractStudy] = ("random-data", "lookup", "memorisation"),
+    studies: Sequence[str | AbstractStudy] = AUDITED,
     budget: str | float | None = None,
     runs: int | None = None,
     seed: int = 0,

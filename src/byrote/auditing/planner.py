@@ -88,15 +88,23 @@ class Planner:
         budget = self._budget(runs=FEWEST.runs, subsets=FEWEST.subsets, sample=self._sizes(None)[-1])
         return study.plan(self.task, self.learner, budget).foreseen
 
+    def _paying(self) -> list[AbstractStudy]:
+        """All but those that only look at networks on subsets which another study has paid for."""
+        looking = [study for study in self.studies if study.uses_subsets and not study.uses_runs]
+        pays = max(looking, key=_wanted, default=None)
+        return [study for study in self.studies if study is pays or study not in looking]
+
     def _shares(self, seconds: float) -> dict[str, float]:
         """Seconds of each study: what its smallest plan takes, as far as that goes, and its part of the rest."""
-        wanted = {study.name: SHARES.get(study.name, 0.3) for study in self.studies}
-        least = {study.name: self.cost(self._smallest(study)) for study in self.studies}
+        paying = self._paying()
+        nothing = {study.name: 0.0 for study in self.studies}
+        wanted = sum(_wanted(study) for study in paying)
+        least = {study.name: self.cost(self._smallest(study)) for study in paying}
         left = seconds - sum(least.values())
         if left < 0:
             paid = max(0.0, seconds) / sum(least.values()) if any(least.values()) else 0.0
-            return {name: own * paid for name, own in least.items()}
-        return {name: least[name] + left * part / sum(wanted.values()) for name, part in wanted.items()}
+            return nothing | {name: own * paid for name, own in least.items()}
+        return nothing | {study.name: least[study.name] + left * _wanted(study) / wanted for study in paying}
 
     def within(
         self, seconds: float, most: Amount, *, kept: Mapping[str, StudyBudget] | None = None
@@ -200,6 +208,10 @@ class Planner:
 
     def _budget(self, *, runs: int, subsets: int, sample: Sample | None = None) -> StudyBudget:
         return StudyBudget(runs=runs, subsets=subsets, seed=self.seed, sample=sample)
+
+
+def _wanted(study: AbstractStudy) -> float:
+    return SHARES.get(study.name, 0.3)
 
 
 def interleaved(plans: Iterable[Sequence[RunSpec]]) -> list[RunSpec]:

@@ -45,6 +45,7 @@ class Setting:
         return {
             "neighbours": any(study.uses_neighbours for study in studies),
             "leaks": any(study.uses_leaks for study in studies),
+            "values": any(study.uses_values for study in studies),
         }
 
     def try_model(self) -> None:

@@ -1,7 +1,7 @@
 """From runs to a record."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from byrote.studies import StudyBudget
 
 
 class Summary(NamedTuple):
-    """A record, the scores of the study that scores examples, and those of the one that judges labels."""
+    """A record, the scores of examples by every study that gives some, and what one says of their labels."""
 
     record: Record
     examples: pa.Table | None
@@ -56,11 +56,15 @@ def summarise(setting: Setting, budgets: Mapping[str, StudyBudget], *, story: St
         ),
         complete=kept.complete,
     )
-    examples, labels = (
-        next((table for table in tables if table is not None), None)
-        for tables in zip(*((outcome.examples, outcome.labels) for outcome in outcomes), strict=True)
-    )
-    return Summary(record, examples, labels)
+    labels = next((outcome.labels for outcome in outcomes if outcome.labels is not None), None)
+    return Summary(record, _side_by_side([outcome.examples for outcome in outcomes]), labels)
+
+
+def _side_by_side(tables: Sequence[pa.Table | None]) -> pa.Table | None:
+    """Every column of each, once: all have a row for every training example, in the task's order."""
+    columns = {name: table[name] for table in tables[::-1] if table is not None for name in table.column_names}
+    order = dict.fromkeys(name for table in tables if table is not None for name in table.column_names)
+    return pa.table({name: columns[name] for name in order}) if columns else None
 
 
 def _cost(kept: Kept, story: Story, *, num_workers: int) -> Cost:

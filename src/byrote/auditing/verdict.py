@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from byrote.records import Section
 
-ORDER = ("lookup", "memorisation", "random-data")
+ORDER = ("lookup", "memorisation", "membership", "random-data")
 """What people ask first."""
 
 

@@ -32,10 +32,7 @@ from byrote.data import Task, load
 from byrote.execution import OnProgress
 from byrote.models import MODELS, named_model
 from byrote.records import Finding, Learner, ModelSpec, Recipe, dumps
-from byrote.studies import STUDIES, AbstractStudy
-
-AUDITED = ("random-data", "lookup", "memorisation")
-"""The studies of an audit."""
+from byrote.studies import AUDITED, STUDIES, AbstractStudy
 
 OnSaved = Callable[[Audit, Path], None]
 """Told what was found, and the folder of its report."""

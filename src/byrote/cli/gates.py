@@ -17,6 +17,7 @@ CLAIMS = {
     ),
     "lookup": ("beats-lookup-table", "beats-forest", "beats-kernel", "learnt-share"),
     "memorisation": ("training-examples-are-fitted",),
+    "membership": ("members-cannot-be-told", "few-members-are-caught"),
     "labels": ("labels-are-right",),
     "worth": ("memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"),
 }

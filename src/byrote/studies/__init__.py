@@ -3,13 +3,15 @@
 from byrote.studies.background import Background
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
+from byrote.studies.membership import Membership
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
-from byrote.studies.registry import STUDIES
+from byrote.studies.registry import AUDITED, STUDIES
 from byrote.studies.study import MOST_SAMPLE_EPOCHS, SUBSET_FRACTION, AbstractStudy, Outcome, Plan, Results, StudyBudget
 from byrote.studies.worth import Worth
 
 __all__ = [
+    "AUDITED",
     "MOST_SAMPLE_EPOCHS",
     "STUDIES",
     "SUBSET_FRACTION",
@@ -17,6 +19,7 @@ __all__ = [
     "Background",
     "Labels",
     "Lookup",
+    "Membership",
     "Memorisation",
     "Outcome",
     "Plan",

@@ -36,6 +36,7 @@ from byrote.records import (
 )
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.papers import NORTHCUTT
+from byrote.studies.showing import identified, shown, target_text
 from byrote.studies.study import (
     AbstractStudy,
     Outcome,
@@ -277,18 +278,13 @@ def _gallery(part: Task, judged: _Judged, flagged: list[int]) -> Gallery:
 
 
 def _item(part: Task, judged: _Judged, place: int) -> GalleryItem:
-    errors, given, suggested = judged.errors, _given(part, place), judged.suggested[place]
-    return GalleryItem(
-        id=str(part.train.ids[place]),
-        content=content(part, part.train, position=place),
-        target=given,
-        suggested=suggested if suggested != given else "",
-        notes=(
-            ("probability of an error", f"{errors.probability.value[place]:.2f}"),
-            ("reason", str(errors.reason[place])),
-        ),
-        beside=tuple(_beside(part, judged, place)),
+    errors = judged.errors
+    notes = (
+        ("probability of an error", f"{errors.probability.value[place]:.2f}"),
+        ("reason", str(errors.reason[place])),
     )
+    item = shown(part, place, notes=notes, suggested=judged.suggested[place])
+    return replace(item, beside=tuple(_beside(part, judged, place)))
 
 
 def _beside(part: Task, judged: _Judged, place: int) -> Iterator[Beside]:
@@ -299,7 +295,7 @@ def _beside(part: Task, judged: _Judged, place: int) -> Iterator[Beside]:
         kinds = [("nearest", good)]
     else:
         y = part.train.y
-        named = {_given(part, place): y == y[place], judged.suggested[place]: y == judged.errors.suggested[place]}
+        named = {target_text(part, place): y == y[place], judged.suggested[place]: y == judged.errors.suggested[place]}
         kinds = [(f"nearest {name}", good & alike) for name, alike in named.items()]
     for name, chosen in kinds:
         candidates = np.flatnonzero(chosen)
@@ -310,13 +306,8 @@ def _beside(part: Task, judged: _Judged, place: int) -> Iterator[Beside]:
                 name=name,
                 id=str(part.train.ids[near]),
                 content=content(part, part.train, position=near),
-                target=_given(part, near),
+                target=target_text(part, near),
             )
-
-
-def _given(part: Task, place: int) -> str:
-    value = part.train.y[place]
-    return f"{value:.6g}" if part.regression else part.classes[value]
 
 
 def _listed(part: Task, judged: _Judged, flagged: list[int]) -> Table:
@@ -324,7 +315,7 @@ def _listed(part: Task, judged: _Judged, flagged: list[int]) -> Table:
     rows = tuple(
         (
             str(part.train.ids[place]),
-            _given(part, place),
+            target_text(part, place),
             judged.suggested[place],
             float(errors.probability.value[place]),
             str(errors.reason[place]),
@@ -347,11 +338,10 @@ def _listed(part: Task, judged: _Judged, flagged: list[int]) -> Table:
 
 def _table(task: Task, judged: _Judged, positions: Int[np.ndarray, "example"]) -> pa.Table:
     """One row per training example that was looked at."""
-    errors, train = judged.errors, task.train.take(positions)
+    errors = judged.errors
     return pa.table(
         {
-            "id": pa.array(train.ids),
-            "target": pa.array(train.y if task.regression else [task.classes[code] for code in train.y]),
+            **{name: column.take(positions) for name, column in identified(task).items()},
             "suggested_target": pa.array(judged.suggested),
             "probability": pa.array(errors.probability.value, from_pandas=True),
             "probability_se": pa.array(errors.probability.se, from_pandas=True),

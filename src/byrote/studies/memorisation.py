@@ -10,8 +10,9 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 from scipy import stats
 
-from byrote.data import Task, content
+from byrote.data import Task
 from byrote.measures import (
+    InfluencePairs,
     error_bound,
     proportion_interval,
 )
@@ -32,7 +33,9 @@ from byrote.records import (
 )
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.example_scores import LOSS_FITTED, MEMORISED, TOO_FEW, ExampleScores, score_examples, suspects
+from byrote.studies.influence import find_influence, influence_columns, influence_gallery
 from byrote.studies.papers import FELDMAN
+from byrote.studies.showing import identified, shown, spread, target_text
 from byrote.studies.study import (
     SUBSET_FRACTION,
     AbstractStudy,
@@ -41,6 +44,7 @@ from byrote.studies.study import (
     Results,
     StudyBudget,
     describe_sample,
+    inclusion_mask,
     sampled_part,
     sampled_positions,
     subset_runs,
@@ -64,6 +68,7 @@ class Memorisation(AbstractStudy):
 
     name: ClassVar[str] = "memorisation"
     uses_subsets: ClassVar[bool] = True
+    uses_values: ClassVar[bool] = True
     question: ClassVar[str] = "Which examples are memorised?"
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
@@ -83,16 +88,24 @@ class Memorisation(AbstractStudy):
         if not runs:
             return Outcome(self._empty(lost), None)
         scores = score_examples(part, runs)
+        pairs = find_influence(part, inclusion_mask(part, runs), runs, memorisation=scores.memorisation.value)
+        positions, values = sampled_positions(task, budget.sample), results.background.values
         finding = _fitted(scores.status, num_runs=len(runs))
         section = Section(
             study=self.name,
             title=self.question,
             summary=_summary(part, scores),
             findings=(finding,),
-            figures=_figures(part, scores),
+            figures=_figures(part, scores, pairs, worth=values.value[positions]),
             notes=(*self._notes(results, budget, runs, scores), *lost),
         )
-        return Outcome(section, _table(task, part, scores, sampled_positions(task, budget.sample)))
+        columns = {
+            **_columns(scores, positions, number=len(task.train)),
+            **influence_columns(part, pairs, positions=positions, number=len(task.train)),
+            "knn_shapley": pa.array(values.value, from_pandas=True),
+            "knn_shapley_se": pa.array(values.se, from_pandas=True),
+        }
+        return Outcome(section, pa.table({**identified(task), **columns}))
 
     def _empty(self, lost: tuple[str, ...]) -> Section:
         nothing = "No network on a subset was finished, so no example has a score."
@@ -179,7 +192,9 @@ def _roughness(scores: ExampleScores) -> str:
     return f" So few networks leave single scores uncertain by ± {error:.2f}." if error > ROUGH else ""
 
 
-def _figures(part: Task, scores: ExampleScores) -> tuple[Figure, ...]:
+def _figures(
+    part: Task, scores: ExampleScores, pairs: InfluencePairs, *, worth: Float[np.ndarray, "example"]
+) -> tuple[Figure, ...]:
     value = scores.memorisation.value
     order = np.argsort(-np.nan_to_num(value, nan=-np.inf), kind="stable")
     top = [int(i) for i in order[:NUM_SHOWN] if value[i] >= MEMORISED]
@@ -193,10 +208,13 @@ def _figures(part: Task, scores: ExampleScores) -> tuple[Figure, ...]:
                 caption="Networks get these right only when they were trained on them: rare, odd, or mislabelled.",
             )
         )
+    decided = influence_gallery(part, pairs)
+    if decided is not None:
+        figures.append(decided)
     if len(doubted):
         figures.append(_suspect_gallery(part, scores, doubted))
         figures.append(_suspect_table(part, scores, doubted))
-    figures.append(_agreement(scores))
+    figures.append(_agreement(scores, worth))
     return tuple(figures)
 
 
@@ -227,19 +245,12 @@ def _histogram(part: Task, scores: ExampleScores) -> Histogram:
 
 
 def _item(part: Task, scores: ExampleScores, position: int) -> GalleryItem:
-    given = _given(part, position)
-    suggested = scores.doubts.suggested[position]
     mem = scores.memorisation
-    return GalleryItem(
-        id=str(part.train.ids[position]),
-        content=content(part, part.train, position=position),
-        target=given,
-        suggested=suggested if suggested != given else "",
-        notes=(
-            ("memorisation", _with_error(mem.value[position], mem.se[position])),
-            ("suspicion", f"{scores.doubts.suspicion[position]:.2f}"),
-        ),
+    notes = (
+        ("memorisation", _with_error(mem.value[position], mem.se[position])),
+        ("suspicion", f"{scores.doubts.suspicion[position]:.2f}"),
     )
+    return shown(part, position, notes=notes, suggested=scores.doubts.suggested[position])
 
 
 def _suspect_gallery(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, "suspect"]) -> Gallery:
@@ -256,7 +267,7 @@ def _suspect_table(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, 
     rows = tuple(
         (
             str(part.train.ids[i]),
-            _given(part, i),
+            target_text(part, i),
             scores.doubts.suggested[i],
             _number(scores.doubts.suspicion[i]),
             _number(mem.value[i]),
@@ -281,7 +292,7 @@ def _suspect_table(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, 
     )
 
 
-def _agreement(scores: ExampleScores) -> Table:
+def _agreement(scores: ExampleScores, worth: Float[np.ndarray, "example"]) -> Table:
     """How well what is free agrees with what takes many runs."""
     mem = scores.memorisation.value
     proxies = {
@@ -290,6 +301,7 @@ def _agreement(scores: ExampleScores) -> Table:
         "forgetting events": scores.forgetting.value,
         "EL2N (early error)": scores.el2n.value,
         "wrong when left out": -scores.heldout.value,
+        "KNN-Shapley (harm to a nearest-neighbour table)": -worth,
     }
     rows: list[tuple[str, float | None]] = []
     for name, proxy in proxies.items():
@@ -310,44 +322,31 @@ def _rank_correlation(first: Float[np.ndarray, "example"], second: Float[np.ndar
     return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 
 
-def _table(task: Task, part: Task, scores: ExampleScores, positions: Int[np.ndarray, "example"]) -> pa.Table:
+def _columns(scores: ExampleScores, positions: Int[np.ndarray, "example"], *, number: int) -> dict[str, pa.Array]:
     """One row per training example of the whole task; those outside the sample have no scores."""
-    number = len(task.train)
-
-    def spread(values: Float[np.ndarray, "example"]) -> pa.Array:
-        whole = np.full(number, np.nan)
-        whole[positions] = values
-        return pa.array(whole, from_pandas=True)
-
+    columns = {
+        "memorisation": scores.memorisation.value,
+        "memorisation_se": scores.memorisation.se,
+        "memorisation_low": scores.memorisation_interval[0],
+        "memorisation_high": scores.memorisation_interval[1],
+        "memorisation_raw": scores.published.value,
+        "memorisation_raw_se": scores.published.se,
+        "heldout_correct": scores.heldout.value,
+        "csl": scores.csl.value,
+        "aum": scores.aum.value,
+        "forgetting": scores.forgetting.value,
+        "el2n": scores.el2n.value,
+        "label_suspicion": scores.doubts.suspicion,
+    }
     status = np.full(number, "not in the sample", dtype=object)
     status[positions] = scores.status
     suggested = np.full(number, None, dtype=object)
     suggested[positions] = [text or None for text in scores.doubts.suggested]
-    return pa.table(
-        {
-            "id": pa.array(task.train.ids),
-            "target": pa.array(task.train.y if task.regression else [task.classes[code] for code in task.train.y]),
-            "memorisation": spread(scores.memorisation.value),
-            "memorisation_se": spread(scores.memorisation.se),
-            "memorisation_low": spread(scores.memorisation_interval[0]),
-            "memorisation_high": spread(scores.memorisation_interval[1]),
-            "memorisation_raw": spread(scores.published.value),
-            "memorisation_raw_se": spread(scores.published.se),
-            "heldout_correct": spread(scores.heldout.value),
-            "csl": spread(scores.csl.value),
-            "aum": spread(scores.aum.value),
-            "forgetting": spread(scores.forgetting.value),
-            "el2n": spread(scores.el2n.value),
-            "label_suspicion": spread(scores.doubts.suspicion),
-            "suggested_target": pa.array(suggested.tolist(), type=pa.string()),
-            "status": pa.array(status.tolist()),
-        }
-    )
-
-
-def _given(part: Task, position: int) -> str:
-    value = part.train.y[position]
-    return f"{value:.6g}" if part.regression else part.classes[value]
+    return {
+        **{name: spread(values, positions=positions, number=number) for name, values in columns.items()},
+        "suggested_target": pa.array(suggested.tolist(), type=pa.string()),
+        "status": pa.array(status.tolist()),
+    }
 
 
 def _with_error(value: float, error: float) -> str:

@@ -9,3 +9,4 @@ COVER_HART = "Cover & Hart 1967, Nearest neighbor pattern classification, https:
 BREIMAN = "Breiman 2001, Random forests, https://doi.org/10.1023/A:1010933404324"
 BELKIN = "Belkin et al. 2018, To understand deep learning we need to understand kernel learning, https://arxiv.org/abs/1802.01396"
 NORTHCUTT = "Northcutt et al. 2021, Confident learning: estimating uncertainty in dataset labels, https://arxiv.org/abs/1911.00068"
+CARLINI = "Carlini et al. 2022, Membership inference attacks from first principles, https://arxiv.org/abs/2112.03570"

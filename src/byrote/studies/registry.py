@@ -3,11 +3,15 @@
 from byrote.core import Registry
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
+from byrote.studies.membership import Membership
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.random_data import RandomData
 from byrote.studies.study import AbstractStudy
 from byrote.studies.worth import Worth
 
 STUDIES: Registry[type[AbstractStudy]] = Registry("study")
-for study in (RandomData, Lookup, Memorisation, Labels, Worth):
+for study in (RandomData, Lookup, Memorisation, Membership, Labels, Worth):
     STUDIES.add(study.name)(study)
+
+AUDITED = ("random-data", "lookup", "memorisation", "membership")
+"""The studies of a whole audit: what networks on all data, on random data and on subsets say."""

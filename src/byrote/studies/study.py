@@ -131,6 +131,8 @@ class AbstractStudy(ABC):
     """Whether `Background.nearest` matters to it."""
     uses_leaks: ClassVar[bool] = False
     """Whether `Background.leaks` matters to it."""
+    uses_values: ClassVar[bool] = False
+    """Whether `Background.values` matters to it."""
     largest_task: ClassVar[int | None] = None
     """On more training examples than this, it looks at a sample unless told how many runs to train."""
 
