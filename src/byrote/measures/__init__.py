@@ -57,6 +57,7 @@ from byrote.measures.passes import (
     input_curvature,
     input_gradient_norms,
     loss_sensitivity,
+    over_draws,
 )
 from byrote.measures.permutation import PermutationTest, mcnemar, p_value, relabelling_test, sign_flip_test
 from byrote.measures.prediction_depth import PredictionDepth, prediction_depth
@@ -134,6 +135,7 @@ __all__ = [
     "memorisation",
     "near_duplicates",
     "nearest",
+    "over_draws",
     "p_value",
     "per_run_mean",
     "pooled_auc",

@@ -2,16 +2,24 @@
 trained here from probes.
 """
 
+from byrote.scoring.depths import PredictionDepths
+from byrote.scoring.optional import reason_of
 from byrote.scoring.probes import GradientNorms, InputCurvature, InputGradients
 from byrote.scoring.recorder import Recorder
 from byrote.scoring.scores import scores
+from byrote.scoring.searches import CriticalInputs
+from byrote.scoring.sensitivities import LossSensitivities
 from byrote.scoring.table import Table
 
 __all__ = [
+    "CriticalInputs",
     "GradientNorms",
     "InputCurvature",
     "InputGradients",
+    "LossSensitivities",
+    "PredictionDepths",
     "Recorder",
     "Table",
+    "reason_of",
     "scores",
 ]

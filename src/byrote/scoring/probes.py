@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from byrote.measures import PassScores, gradient_norms, input_curvature, input_gradient_norms
+from byrote.scoring.optional import attempt
 from byrote.training import AbstractProbe, Given, LogSpaced, Moment
 
 
@@ -24,6 +25,8 @@ class InputGradients(AbstractProbe):
     at: Given | LogSpaced = field(default_factory=LogSpaced)
     num_examples: int | None = None
     """The first so many of the training examples; None: all."""
+    optional: bool = False
+    """Whether a run whose network does not allow it goes without; the reason is then in the result."""
     name: ClassVar[str] = "input-gradients"
 
     def steps(self, total: int) -> Sequence[int]:
@@ -36,7 +39,11 @@ class InputGradients(AbstractProbe):
         def scores(module: nn.Module, x: Tensor, targets: Tensor) -> PassScores:
             return input_gradient_norms(module, x=x, targets=targets)
 
-        return {"squared_norm": _stack(_scored(moment, scores, number=self.num_examples))}
+        return attempt(
+            lambda: {"squared_norm": _stack(_scored(moment, scores, number=self.num_examples))},
+            num_runs=len(moment.targets),
+            optional=self.optional,
+        )
 
 
 @final
@@ -51,6 +58,8 @@ class GradientNorms(AbstractProbe):
     """Of log-spaced steps all but the first, which is 0."""
     num_examples: int | None = None
     """The first so many of the training examples; None: all."""
+    optional: bool = False
+    """Whether a run whose network does not allow it goes without; the reason is then in the result."""
     name: ClassVar[str] = "gradient-norms"
 
     def __post_init__(self) -> None:
@@ -70,7 +79,11 @@ class GradientNorms(AbstractProbe):
         def scores(module: nn.Module, x: Tensor, targets: Tensor) -> PassScores:
             return gradient_norms(module, x=x, targets=targets)
 
-        return {"norm": _stack(_scored(moment, scores, number=self.num_examples))}
+        return attempt(
+            lambda: {"norm": _stack(_scored(moment, scores, number=self.num_examples))},
+            num_runs=len(moment.targets),
+            optional=self.optional,
+        )
 
 
 @final
@@ -86,6 +99,8 @@ class InputCurvature(AbstractProbe):
     """h, in units of the normalised inputs."""
     seed: int = 0
     """Of the directions, which are the same at every step and in every run."""
+    optional: bool = False
+    """Whether a run whose network does not allow it goes without; the reason is then in the result."""
     name: ClassVar[str] = "input-curvature"
 
     def steps(self, total: int) -> Sequence[int]:
@@ -105,8 +120,11 @@ class InputCurvature(AbstractProbe):
                 step=self.step,
             )
 
-        found = _scored(moment, scores, number=self.num_examples)
-        return {"curvature": _stack(found), "curvature_se": _rows([each.scores.se for each in found])}
+        def computed() -> Mapping[str, Shaped[Tensor, "run ..."]]:
+            found = _scored(moment, scores, number=self.num_examples)
+            return {"curvature": _stack(found), "curvature_se": _rows([each.scores.se for each in found])}
+
+        return attempt(computed, num_runs=len(moment.targets), optional=self.optional)
 
 
 def _scored(

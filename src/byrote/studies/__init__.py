@@ -1,6 +1,7 @@
 """One file per question."""
 
 from byrote.studies.background import Background
+from byrote.studies.difficulty import Difficulty
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.membership import Membership
@@ -17,6 +18,7 @@ __all__ = [
     "SUBSET_FRACTION",
     "AbstractStudy",
     "Background",
+    "Difficulty",
     "Labels",
     "Lookup",
     "Membership",

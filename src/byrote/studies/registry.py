@@ -1,6 +1,7 @@
 """The studies by name."""
 
 from byrote.core import Registry
+from byrote.studies.difficulty import Difficulty
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.membership import Membership
@@ -10,7 +11,7 @@ from byrote.studies.study import AbstractStudy
 from byrote.studies.worth import Worth
 
 STUDIES: Registry[type[AbstractStudy]] = Registry("study")
-for study in (RandomData, Lookup, Memorisation, Membership, Labels, Worth):
+for study in (RandomData, Lookup, Memorisation, Membership, Labels, Worth, Difficulty):
     STUDIES.add(study.name)(study)
 
 AUDITED = ("random-data", "lookup", "memorisation", "membership")

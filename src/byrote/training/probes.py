@@ -29,6 +29,8 @@ class Moment(NamedTuple):
     networks: AbstractNetworks
     inputs: PackedInputs
     """The training inputs."""
+    heldout: PackedInputs
+    """The inputs of the test examples."""
     targets: Shaped[Tensor, "run example"]
     """What each run is trained on."""
     included: Bool[Tensor, "run example"]

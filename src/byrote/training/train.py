@@ -167,6 +167,7 @@ class _Together:
             step=step,
             networks=self._networks,
             inputs=self._data.train_x,
+            heldout=self._data.test_x,
             targets=recording.targets,
             included=recording.included,
             regression=recording.regression,

@@ -7,7 +7,7 @@ from byrote.measures.passes.critical import CriticalSamples, critical_samples
 from byrote.measures.passes.curvature import input_curvature
 from byrote.measures.passes.gradient_norms import gradient_norms, grand
 from byrote.measures.passes.input_gradients import csg, input_gradient_norms
-from byrote.measures.passes.scored import PassScores, Status
+from byrote.measures.passes.scored import PassScores, Status, over_draws
 from byrote.measures.passes.sensitivity import Heldout, LossSensitivity, loss_sensitivity
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "input_curvature",
     "input_gradient_norms",
     "loss_sensitivity",
+    "over_draws",
 ]

@@ -1,0 +1,429 @@
+"""Which examples are hard, and how does the network hang on each? (Arpit et al. 2017, and after)"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+from scipy import stats
+
+from byrote.core import derive
+from byrote.data import Task
+from byrote.measures import csg, gini, grand, mean_interval, over_draws
+from byrote.records import (
+    SAM,
+    Bars,
+    Column,
+    CorruptedLabels,
+    Curves,
+    Figure,
+    Finding,
+    Gallery,
+    Interval,
+    Learner,
+    Run,
+    RunSpec,
+    Scores,
+    Section,
+    Series,
+    Table,
+    above,
+)
+from byrote.scoring import (
+    CriticalInputs,
+    GradientNorms,
+    InputCurvature,
+    InputGradients,
+    LossSensitivities,
+    PredictionDepths,
+    reason_of,
+)
+from byrote.studies.bars_and_bands import bar
+from byrote.studies.certainty import crossed_interval
+from byrote.studies.claims import NOTHING, claim
+from byrote.studies.papers import ARPIT
+from byrote.studies.showing import identified, shown, spread
+from byrote.studies.study import (
+    AbstractStudy,
+    Outcome,
+    Plan,
+    Results,
+    StudyBudget,
+    describe_sample,
+    run_seed,
+    sampled,
+    sampled_part,
+    sampled_positions,
+)
+from byrote.studies.wording import decimal, percent, points
+from byrote.training import AbstractProbe, Given, batches
+
+NUM_EXAMPLES = 5000
+"""The first so many of the training examples are scored."""
+NUM_MOMENTS = 6
+"""Of a training, at which input gradients are looked at."""
+NUM_SHOWN = 12
+NUM_POINTS = 101
+"""Of a Lorenz curve."""
+TRUE, RANDOM = "true labels", "random labels"
+COMPUTED = {
+    "grand": "norm",
+    "csg": "squared_norm",
+    "input_curvature": "curvature",
+    "prediction_depth": "depth",
+    "loss_sensitivity": "sensitivity",
+    "critical": "critical",
+}
+"""What a probe calls it."""
+
+
+class Pass(NamedTuple):
+    """A score that takes extra passes."""
+
+    title: str
+    explained: str
+
+
+PASSES: Mapping[str, Pass] = {
+    "grand": Pass("GraNd", "length of the gradient of its loss, early in training"),
+    "csg": Pass("CSG", "squared gradients of its loss with respect to its input, summed over training"),
+    "input_curvature": Pass("input-loss curvature", "how sharply the loss bends around its input, after training"),
+    "prediction_depth": Pass("prediction depth", "first layer from which on neighbours say what the network says"),
+    "loss_sensitivity": Pass("loss-sensitivity", "how much the loss of the first steps hangs on its input"),
+}
+
+
+class _Probed(NamedTuple):
+    """The runs of one kind of label, and what their probes say, or the reason why nothing."""
+
+    runs: list[Run]
+    values: Mapping[str, Float[np.ndarray, "run moment example"]]
+    reasons: Mapping[str, str]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Difficulty(AbstractStudy):
+    """Score training examples by extra passes through networks on true labels, and look for critical held-out inputs
+    and for how unevenly sensitivity is spread, on true and on random labels.
+    """
+
+    name: ClassVar[str] = "difficulty"
+    uses_runs: ClassVar[bool] = True
+    largest_task: ClassVar[int | None] = 20_000
+    question: ClassVar[str] = "Which examples are hard, and how does the network hang on each?"
+
+    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
+        """For each seed a network on true and one on random labels."""
+        pairs = zip(*(_specs(task, learner, budget, kind) for kind in (TRUE, RANDOM)), strict=True)
+        runs = tuple(spec for pair in pairs for spec in pair)
+        return Plan(runs, (), probes={spec: tuple(_probes(task, spec).values()) for spec in runs})
+
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """None."""
+        return ()
+
+    def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
+        """Scores, how they go together, and what random labels change."""
+        task, part = results.task, sampled_part(results.task, budget.sample)
+        specs = {kind: _specs(task, results.learner, budget, kind) for kind in (TRUE, RANDOM)}
+        probed = {kind: _probed(task, results.completed(own)) for kind, own in specs.items()}
+        lost = results.lost(tuple(spec for own in specs.values() for spec in own))
+        uneven, critical = _unevenness(probed), _critical(part, probed)
+        findings = (_uneven_finding(uneven, probed), _critical_finding(critical, probed))
+        scores = _scores(probed[TRUE])
+        section = Section(
+            study=self.name,
+            title=self.question,
+            summary=_summary(findings, probed),
+            findings=findings,
+            figures=tuple(_figures(part, probed, scores)),
+            notes=(*self._notes(task, budget, probed), *lost),
+        )
+        if not scores:
+            return Outcome(section, None)
+        return Outcome(section, _table(task, scores, sampled_positions(task, budget.sample)))
+
+    def _notes(self, task: Task, budget: StudyBudget, probed: Mapping[str, _Probed]) -> tuple[str, ...]:
+        notes: list[str] = []
+        search = CriticalInputs()
+        if probed[TRUE].runs:
+            notes.append(
+                "GraNd is taken after a tenth of the training, never at initialisation, where it says nothing of an "
+                "example. A held-out input is critical when a search of "
+                f"{search.num_steps} steps finds another answer within {search.radius} grey levels of 256, or that "
+                "share of a column's range; more steps would find more. Loss-sensitivity is of a short training of "
+                f"its own: {LossSensitivities.num_steps} steps on the first {LossSensitivities.num_examples:,} "
+                "examples, unrolled."
+            )
+        if len(sampled_part(task, budget.sample).train) > NUM_EXAMPLES:
+            notes.append(f"Scores are of the first {NUM_EXAMPLES:,} training examples that networks saw.")
+        for name, reason in probed[TRUE].reasons.items():
+            title = PASSES[name].title if name in PASSES else "Whether held-out inputs are critical"
+            notes.append(f"{title[:1].upper()}{title[1:]} could not be measured: {reason}")
+        if budget.sample is not None:
+            notes.append(f"This study looks at {describe_sample(task, budget.sample, test=True)}.")
+        return tuple(notes)
+
+
+def _specs(task: Task, learner: Learner, budget: StudyBudget, kind: str) -> tuple[RunSpec, ...]:
+    own, seeds = sampled(learner, task, budget.sample), [run_seed(budget, index) for index in range(budget.runs)]
+    true = [RunSpec(task=task.fingerprint, learner=own, seed=seed, order=seed, sample=budget.sample) for seed in seeds]
+    if kind == TRUE:
+        return tuple(true)
+    return tuple(
+        replace(spec, labels=CorruptedLabels(fraction=1.0, draw=derive(spec.seed, "random labels"))) for spec in true
+    )
+
+
+def _probes(task: Task, spec: RunSpec) -> dict[str, AbstractProbe]:
+    """By the name of the score; networks on random labels are asked for what is compared alone."""
+    recipe = spec.learner.recipe
+    number = len(task.train) if spec.sample is None else min(spec.sample.train, len(task.train))
+    total = sum(map(len, batches(spec, num_examples=number)))
+    early, end = Given(steps=(max(1, math.ceil(total / 10)),)), Given(steps=(total,))
+    through = Given(steps=tuple(sorted({max(1, round(total * k / NUM_MOMENTS)) for k in range(1, NUM_MOMENTS + 1)})))
+    few = min(NUM_EXAMPLES, number)
+    optimiser = recipe.optimiser.base if isinstance(recipe.optimiser, SAM) else recipe.optimiser
+    size = 32 if recipe.batch_size == "all" else recipe.batch_size
+    compared: dict[str, AbstractProbe] = {
+        "loss_sensitivity": LossSensitivities(optimiser=optimiser, batch_size=size, optional=True),
+        "critical": CriticalInputs(at=end, each_feature=task.modality != "image", optional=True),
+    }
+    if spec.labels.kind != "true":
+        return compared
+    return compared | {
+        "grand": GradientNorms(at=early, num_examples=few, optional=True),
+        "csg": InputGradients(at=through, num_examples=few, optional=True),
+        "input_curvature": InputCurvature(at=end, num_examples=few, optional=True),
+        "prediction_depth": PredictionDepths(at=end, optional=True),
+    }
+
+
+def _probed(task: Task, runs: list[Run]) -> _Probed:
+    values: dict[str, np.ndarray] = {}
+    reasons: dict[str, str] = {}
+    for name, probe in (_probes(task, runs[0].spec) if runs else {}).items():
+        found = [run.probes[probe.key].values for run in runs if probe.key in run.probes]
+        reason = next((reason for one in found if (reason := reason_of(one))), "")
+        if reason:
+            reasons[name] = reason
+        elif len(found) == len(runs):
+            values[name] = np.stack([one[COMPUTED[name]] for one in found]).astype(np.float64)
+    return _Probed(runs, values, reasons)
+
+
+def _scores(true: _Probed) -> dict[str, Scores]:
+    """Of every score that there is, over the networks on true labels."""
+    found: dict[str, Scores] = {}
+    for name, values in true.values.items():
+        if name == "grand":
+            steps = next(one.steps for one in true.runs[0].probes.values() if one.name == GradientNorms.name)
+            found[name] = grand(values, steps=steps).scores
+        elif name == "csg":
+            found[name] = csg(values).scores
+        elif name in PASSES:
+            found[name] = over_draws(values[:, -1]).scores
+    return {name: found[name] for name in PASSES if name in found}
+
+
+def _unevenness(probed: Mapping[str, _Probed]) -> dict[str, list[Interval]]:
+    """The Gini coefficient of every network's loss-sensitivities."""
+    return {kind: [gini(row[np.isfinite(row)]) for row in _sensitivities(own)] for kind, own in probed.items()}
+
+
+def _sensitivities(own: _Probed) -> list[Float[np.ndarray, "example"]]:
+    """Of every network that has some."""
+    rows = own.values.get("loss_sensitivity", np.empty((0, 1, 0)))[:, -1]
+    return [row for row in rows if np.isfinite(row).any()]
+
+
+def _uneven_finding(uneven: Mapping[str, list[Interval]], probed: Mapping[str, _Probed]) -> Finding:
+    """Arpit et al. find the coefficient higher on real than on random data."""
+    pairs = [true.value - random.value for true, random in zip(uneven[TRUE], uneven[RANDOM], strict=False)]
+    known = np.array([pair for pair in pairs if math.isfinite(pair)])
+    interval = mean_interval(known) if len(known) else NOTHING
+    levels = [float(np.mean([one.value for one in uneven[kind]])) if uneven[kind] else math.nan for kind in uneven]
+    return claim(
+        "sensitivity-is-uneven",
+        f"Spread over training examples, loss-sensitivity has a Gini coefficient of {levels[0]:.2f} with true labels "
+        f"and of {levels[1]:.2f} with random ones: a difference of {decimal(interval)}."
+        if len(known)
+        else _missing("loss_sensitivity", "Loss-sensitivity", probed),
+        study=Difficulty.name,
+        paper=ARPIT,
+        unit="difference in Gini coefficient",
+        interval=interval,
+        null=0.0,
+        num_runs=len(known),
+        verdict=above(low=interval.low, high=interval.high, null=0.0) if len(known) else "inconclusive",
+    )
+
+
+def _missing(name: str, title: str, probed: Mapping[str, _Probed]) -> str:
+    """Why nothing is said."""
+    if any(name in own.reasons for own in probed.values()):
+        return f"{title} could not be measured of this network."
+    return f"{title} is unknown: too few networks were finished."
+
+
+def _differences(probed: Mapping[str, _Probed]) -> Float[np.ndarray, "pair test_example"]:
+    """Critical or not, with random labels minus with true ones, of networks of the same seed; NaN left out."""
+    rows = [own.values.get("critical", np.empty((0, 1, 0)))[:, -1] for own in probed.values()]
+    by_seed = [
+        {run.spec.seed: row for run, row in zip(own.runs, values, strict=False)}
+        for own, values in zip(probed.values(), rows, strict=True)
+    ]
+    pairs = [by_seed[1][seed] - row for seed, row in by_seed[0].items() if seed in by_seed[1]]
+    if not pairs:
+        return np.empty((0, 0))
+    stacked = np.stack(pairs)
+    return stacked[:, np.isfinite(stacked).all(0)]
+
+
+def _critical(part: Task, probed: Mapping[str, _Probed]) -> Interval:
+    """How many more held-out inputs are critical with random labels."""
+    pairs = _differences(probed)
+    if not pairs.size:
+        return NOTHING
+    groups = part.test.groups
+    known = None if groups is None or len(groups) != pairs.shape[1] else groups
+    return crossed_interval(pairs, groups=known, binary=True)
+
+
+def _critical_finding(more: Interval, probed: Mapping[str, _Probed]) -> Finding:
+    known = math.isfinite(more.value)
+    shares = [_level(own) for own in probed.values()]
+    return claim(
+        "random-labels-make-inputs-critical",
+        f"With true labels {percent(shares[0])} of held-out inputs are critical, with random ones "
+        f"{percent(shares[1])}: a difference of {points(more)}."
+        if known
+        else _missing("critical", "The share of critical inputs", probed),
+        study=Difficulty.name,
+        paper=ARPIT,
+        unit="difference in the share of critical inputs",
+        interval=more,
+        null=0.0,
+        num_runs=len(_differences(probed)) if known else 0,
+        verdict=above(low=more.low, high=more.high, null=0.0) if known else "inconclusive",
+    )
+
+
+def _level(own: _Probed) -> float:
+    rows = own.values.get("critical", np.empty(0))
+    return float(np.nanmean(rows)) if np.isfinite(rows).any() else math.nan
+
+
+def _summary(findings: tuple[Finding, ...], probed: Mapping[str, _Probed]) -> str:
+    told = [finding.statement for finding in findings if finding.value is not None]
+    if told:
+        return " ".join(told)
+    if probed[TRUE].values:
+        return "Training examples are scored; what random labels change could not be measured."
+    return "No network was finished, so no example has a score."
+
+
+def _figures(part: Task, probed: Mapping[str, _Probed], scores: Mapping[str, Scores]) -> Iterator[Figure]:
+    if len(scores) > 1:
+        yield _agreement(scores)
+    rows = {kind: _sensitivities(own) for kind, own in probed.items()}
+    lorenz = {kind: np.mean([_lorenz(row) for row in own], axis=0) for kind, own in rows.items() if own}
+    if lorenz:
+        yield _shares_of_sensitivity(lorenz)
+    levels = {kind: _with_interval(part, own) for kind, own in probed.items()}
+    if any(level.count for level in levels.values()):
+        yield Bars(
+            title="Critical held-out inputs",
+            x_label="share of held-out inputs that have another answer nearby",
+            bars=tuple(bar(kind, level, group=kind) for kind, level in levels.items() if level.count),
+            caption="95 % intervals, for other networks and other held-out inputs. A bound from below: a longer search "
+            "finds more.",
+        )
+    for name in ("prediction_depth", "input_curvature"):
+        if name in scores:
+            yield _hardest(part, name, scores)
+
+
+def _with_interval(part: Task, own: _Probed) -> Interval:
+    rows = own.values.get("critical", np.empty((0, 1, 0)))[:, -1]
+    rows = rows[:, np.isfinite(rows).all(0)] if len(rows) else rows
+    return crossed_interval(rows, groups=None, binary=True) if rows.size else NOTHING
+
+
+def _lorenz(row: Float[np.ndarray, "example"]) -> Float[np.ndarray, "point"]:
+    """The least sensitive examples' share of all sensitivity, by their share of all examples."""
+    ordered = np.sort(row[np.isfinite(row)])
+    total = np.concatenate([[0.0], np.cumsum(ordered)]) / (ordered.sum() or 1.0)
+    return np.interp(np.linspace(0, 1, NUM_POINTS), np.linspace(0, 1, len(total)), total)
+
+
+def _shares_of_sensitivity(lorenz: Mapping[str, Float[np.ndarray, "point"]]) -> Curves:
+    x = tuple(np.linspace(0, 1, NUM_POINTS).tolist())
+    even = Series(name="all alike", x=(0.0, 1.0), y=(0.0, 1.0))
+    return Curves(
+        title="How unevenly loss-sensitivity is spread",
+        x_label="share of training examples, the least sensitive first",
+        y_label="their share of all sensitivity",
+        series=(*(Series(name=kind, x=x, y=tuple(y.tolist())) for kind, y in lorenz.items()), even),
+        caption="Mean over networks. The lower a curve hangs, the more the loss hangs on few examples.",
+    )
+
+
+def _agreement(scores: Mapping[str, Scores]) -> Table:
+    names = list(scores)
+    rows: list[tuple[str | float | None, ...]] = []
+    for one in names:
+        agree = [_rank_correlation(scores[one].value, scores[other].value) for other in names]
+        rows.append((PASSES[one].title, PASSES[one].explained, *agree))
+    return Table(
+        title="How the scores go together",
+        columns=(
+            Column(name="score"),
+            Column(name="of each example"),
+            *(Column(name=PASSES[name].title, digits=2) for name in names),
+        ),
+        rows=tuple(rows),
+        caption="Spearman's rank correlation over training examples that have both. All scores are in "
+        "examples.parquet.",
+    )
+
+
+def _rank_correlation(first: Float[np.ndarray, "example"], second: Float[np.ndarray, "example"]) -> float | None:
+    known = np.isfinite(first[: len(second)]) & np.isfinite(second[: len(first)])
+    one, other = first[: len(known)][known], second[: len(known)][known]
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(np.asarray(stats.spearmanr(one, other))[0])
+
+
+def _hardest(part: Task, name: str, scores: Mapping[str, Scores]) -> Gallery:
+    value, error = scores[name].value, scores[name].se
+    order = np.argsort(-np.nan_to_num(value, nan=-np.inf), kind="stable")[:NUM_SHOWN]
+    return Gallery(
+        title=f"Highest {PASSES[name].title}",
+        items=tuple(
+            shown(part, place, notes=((PASSES[name].title, _with_error(value[place], error[place])),))
+            for place in map(int, order)
+            if np.isfinite(value[place])
+        ),
+        caption=f"{PASSES[name].explained[:1].upper()}{PASSES[name].explained[1:]}; mean and standard error over "
+        "networks.",
+    )
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.3g} ± {error:.2g}" if math.isfinite(error) else f"{value:.3g}"
+
+
+def _table(task: Task, scores: Mapping[str, Scores], positions: Int[np.ndarray, "example"]) -> pa.Table:
+    """Every score and its standard error over networks; null where there is none."""
+    columns: dict[str, pa.Array] = {}
+    for name in PASSES:
+        for ending, field in (("", "value"), ("_se", "se")):
+            values = getattr(scores[name], field) if name in scores else np.empty(0)
+            columns[f"{name}{ending}"] = spread(values, positions=positions[: len(values)], number=len(task.train))
+    return pa.table({**identified(task), **columns})
