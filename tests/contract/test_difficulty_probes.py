@@ -31,7 +31,7 @@ CLASSES, NUMBERS, IMAGES = classes(), numbers(), classes(shape=(2, 6, 6))
 END = Given(steps=(9,))
 SENSITIVE = LossSensitivities(optimiser=SGD(lr=0.05), batch_size=8, num_steps=6, num_moments=2, num_examples=20)
 DEEP = PredictionDepths(at=END, num_examples=30, num_neighbours=4)
-CRITICAL = CriticalInputs(at=END, num_examples=7, radius=30.0, num_steps=120, seed=3)
+CRITICAL = CriticalInputs(at=END, num_examples=7, radius=30.0, num_steps=400, seed=3)
 CHECKPOINT = Checkpoint(at=Given(steps=(0, 9)))
 
 
@@ -78,10 +78,10 @@ def test_a_deep_network_is_looked_at_in_as_many_layers_as_asked_and_its_output()
 
 
 def test_critical_inputs_are_those_of_the_search_on_held_out_inputs() -> None:
-    run = run_of(CLASSES, mlp(width=5), CRITICAL)
+    run = run_of(CLASSES, mlp(width=32), CRITICAL)
     x = torch.as_tensor(CLASSES.test.x)[:7]
     unit = float(np.ptp(CLASSES.train.x)) / 255
-    wanted = critical_samples(network_of(run, CLASSES, 1), x=x, unit=unit, seed=3, radius=30.0, num_steps=120)
+    wanted = critical_samples(network_of(run, CLASSES, 1), x=x, unit=unit, seed=3, radius=30.0, num_steps=400)
     np.testing.assert_array_equal(found(run, CRITICAL, "critical"), wanted.critical)
     assert 0 < wanted.critical.mean() < 1
     assert found(run, CRITICAL, "passes") == wanted.num_passes
