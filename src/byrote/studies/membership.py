@@ -67,7 +67,7 @@ FEWEST = 6
 """Networks on subsets: so many that each one that is attacked leaves references of both kinds."""
 NO_BETTER = 0.05
 """An AUC that is at most this far from ½ is too near to guessing to matter."""
-FEW = 10
+FEW = 5
 """Members are caught too often when an attack finds more than this many times as many as guessing would."""
 RATES = (0.001, 0.01)
 """Shares of the others that an attacker may wrongly accuse."""
