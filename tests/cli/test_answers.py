@@ -67,7 +67,7 @@ CLAIMS = {
 """Of a whole audit."""
 APART = {
     "labels": {"labels-are-right"},
-    "difficulty": {"sensitivity-is-uneven", "random-labels-make-inputs-critical"},
+    "difficulty": {"examples-differ-in-difficulty", "sensitivity-is-uneven", "random-labels-make-inputs-critical"},
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
 """Of studies that are asked for by name."""

@@ -43,9 +43,20 @@ CLAIMS = {
     "memorisation": {"training-examples-are-fitted"},
     "membership": {"members-cannot-be-told", "few-members-are-caught"},
     "labels": {"labels-are-right"},
-    "difficulty": {"sensitivity-is-uneven", "random-labels-make-inputs-critical"},
+    "difficulty": {"examples-differ-in-difficulty", "sensitivity-is-uneven", "random-labels-make-inputs-critical"},
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
+DIFFICULTY = (
+    "grand",
+    "csg",
+    "input_curvature",
+    "prediction_depth",
+    "loss_sensitivity",
+    "first_epoch_error",
+    "confidence",
+    "variability",
+    "correctness",
+)
 COLUMNS = {
     "memorisation": [
         "id",
@@ -72,6 +83,7 @@ COLUMNS = {
         "knn_shapley_se",
     ],
     "membership": ["id", "target", "membership_risk", "membership_risk_se"],
+    "difficulty": ["id", "target", *(f"{name}{ending}" for name in DIFFICULTY for ending in ("", "_se"))],
 }
 TASKS = {
     "classes": task_of(),

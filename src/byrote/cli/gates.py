@@ -19,7 +19,7 @@ CLAIMS = {
     "memorisation": ("training-examples-are-fitted",),
     "membership": ("members-cannot-be-told", "few-members-are-caught"),
     "labels": ("labels-are-right",),
-    "difficulty": ("sensitivity-is-uneven", "random-labels-make-inputs-critical"),
+    "difficulty": ("examples-differ-in-difficulty", "sensitivity-is-uneven", "random-labels-make-inputs-critical"),
     "worth": ("memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"),
 }
 """Each study's claims that can be insisted on."""

@@ -12,7 +12,16 @@ from scipy import stats
 
 from byrote.core import derive
 from byrote.data import Task
-from byrote.measures import csg, gini, grand, mean_interval, over_draws
+from byrote.measures import (
+    FirstEpochDifficulty,
+    csg,
+    data_map,
+    first_epoch_difficulty,
+    gini,
+    grand,
+    mean_interval,
+    over_draws,
+)
 from byrote.records import (
     SAM,
     Bars,
@@ -58,13 +67,15 @@ from byrote.studies.study import (
     sampled_part,
     sampled_positions,
 )
-from byrote.studies.wording import decimal, percent, points
+from byrote.studies.wording import decimal, p_text, percent, points
 from byrote.training import AbstractProbe, Given, batches
 
 NUM_EXAMPLES = 5000
 """The first so many of the training examples are scored."""
 NUM_MOMENTS = 6
 """Of a training, at which input gradients are looked at."""
+LEVEL = 0.01
+"""Of the test whether examples differ."""
 NUM_SHOWN = 12
 NUM_POINTS = 101
 """Of a Lorenz curve."""
@@ -80,19 +91,25 @@ COMPUTED = {
 """What a probe calls it."""
 
 
-class Pass(NamedTuple):
-    """A score that takes extra passes."""
+class Named(NamedTuple):
+    """A score of each example, as people read of it."""
 
     title: str
     explained: str
 
 
-PASSES: Mapping[str, Pass] = {
-    "grand": Pass("GraNd", "length of the gradient of its loss, early in training"),
-    "csg": Pass("CSG", "squared gradients of its loss with respect to its input, summed over training"),
-    "input_curvature": Pass("input-loss curvature", "how sharply the loss bends around its input, after training"),
-    "prediction_depth": Pass("prediction depth", "first layer from which on neighbours say what the network says"),
-    "loss_sensitivity": Pass("loss-sensitivity", "how much the loss of the first steps hangs on its input"),
+SCORES: Mapping[str, Named] = {
+    "grand": Named("GraNd", "length of the gradient of its loss, early in training"),
+    "csg": Named("CSG", "squared gradients of its loss with respect to its input, summed over training"),
+    "input_curvature": Named("input-loss curvature", "how sharply the loss bends around its input, after training"),
+    "prediction_depth": Named("prediction depth", "first layer from which on neighbours say what the network says"),
+    "loss_sensitivity": Named("loss-sensitivity", "how much the loss of the first steps hangs on its input"),
+    "first_epoch_error": Named(
+        "first-epoch error", "how often it is missed after one epoch; of a number, its loss's rank"
+    ),
+    "confidence": Named("confidence", "data map: mean probability of its target over training"),
+    "variability": Named("variability", "data map: standard deviation of that probability over training"),
+    "correctness": Named("correctness", "data map: how often it is answered right over training"),
 }
 
 
@@ -133,8 +150,13 @@ class Difficulty(AbstractStudy):
         probed = {kind: _probed(task, results.completed(own)) for kind, own in specs.items()}
         lost = results.lost(tuple(spec for own in specs.values() for spec in own))
         uneven, critical = _unevenness(probed), _critical(part, probed)
-        findings = (_uneven_finding(uneven, probed), _critical_finding(critical, probed))
-        scores = _scores(probed[TRUE])
+        early = _first_epoch(part, probed[TRUE].runs)
+        findings = (
+            _differing_finding(early, num_runs=len(probed[TRUE].runs)),
+            _uneven_finding(uneven, probed),
+            _critical_finding(critical, probed),
+        )
+        scores = _scores(probed[TRUE]) | _from_traces(part, probed[TRUE].runs, early)
         section = Section(
             study=self.name,
             title=self.question,
@@ -162,8 +184,10 @@ class Difficulty(AbstractStudy):
         if len(sampled_part(task, budget.sample).train) > NUM_EXAMPLES:
             notes.append(f"Scores are of the first {NUM_EXAMPLES:,} training examples that networks saw.")
         for name, reason in probed[TRUE].reasons.items():
-            title = PASSES[name].title if name in PASSES else "Whether held-out inputs are critical"
+            title = SCORES[name].title if name in SCORES else "Whether held-out inputs are critical"
             notes.append(f"{title[:1].upper()}{title[1:]} could not be measured: {reason}")
+        if task.regression:
+            notes.append("A regression has no data map: a target that is a number has no probability.")
         if budget.sample is not None:
             notes.append(f"This study looks at {describe_sample(task, budget.sample, test=True)}.")
         return tuple(notes)
@@ -225,9 +249,52 @@ def _scores(true: _Probed) -> dict[str, Scores]:
             found[name] = grand(values, steps=steps).scores
         elif name == "csg":
             found[name] = csg(values).scores
-        elif name in PASSES:
+        elif name in SCORES:
             found[name] = over_draws(values[:, -1]).scores
-    return {name: found[name] for name in PASSES if name in found}
+    return {name: found[name] for name in SCORES if name in found}
+
+
+def _first_epoch(part: Task, runs: list[Run]) -> FirstEpochDifficulty | None:
+    """After each example's first epoch; None where there is nothing to compare."""
+    if not runs or len(part.train) < 2:
+        return None
+    if part.regression:
+        losses = np.stack([run.trace.loss[1] for run in runs]).astype(np.float64)
+        return first_epoch_difficulty(loss=losses) if np.isfinite(losses).all() else None
+    return first_epoch_difficulty(np.stack([run.trace.margin[1] > 0 for run in runs]))
+
+
+def _from_traces(part: Task, runs: list[Run], early: FirstEpochDifficulty | None) -> dict[str, Scores]:
+    """What training says by itself."""
+    found: dict[str, Scores] = {}
+    if early is not None:
+        found["first_epoch_error"] = early.error_rate
+    if runs and not part.regression:
+        maps = [data_map(np.exp(-run.trace.loss.astype(np.float64)), run.trace.margin > 0) for run in runs]
+        for name in ("confidence", "variability", "correctness"):
+            found[name] = over_draws(np.stack([getattr(one, name) for one in maps])).scores
+    return found
+
+
+def _differing_finding(early: FirstEpochDifficulty | None, *, num_runs: int) -> Finding:
+    """Arpit et al. find real examples to differ far more than examples that are equally hard would."""
+    told = early if early is not None and math.isfinite(early.p_value) and early.expected_spread > 0 else None
+    return claim(
+        "examples-differ-in-difficulty",
+        f"After one epoch the error rates of single examples spread by {told.spread:.3f} over networks, where equally "
+        f"hard examples would spread by {told.expected_spread:.3f} ({p_text(told.p_value)})."
+        if told
+        else "Whether examples differ in difficulty is unknown: that takes two networks, and examples that some miss "
+        "after one epoch.",
+        study=Difficulty.name,
+        paper=ARPIT,
+        unit="spread over that of equally hard examples",
+        interval=replace(NOTHING, value=told.spread / told.expected_spread) if told else NOTHING,
+        null=1.0,
+        p_value=told.p_value if told else None,
+        num_runs=num_runs,
+        verdict="holds" if told and told.p_value < LEVEL else "inconclusive",
+    )
 
 
 def _unevenness(probed: Mapping[str, _Probed]) -> dict[str, list[Interval]]:
@@ -378,13 +445,13 @@ def _agreement(scores: Mapping[str, Scores]) -> Table:
     rows: list[tuple[str | float | None, ...]] = []
     for one in names:
         agree = [_rank_correlation(scores[one].value, scores[other].value) for other in names]
-        rows.append((PASSES[one].title, PASSES[one].explained, *agree))
+        rows.append((SCORES[one].title, SCORES[one].explained, *agree))
     return Table(
         title="How the scores go together",
         columns=(
             Column(name="score"),
             Column(name="of each example"),
-            *(Column(name=PASSES[name].title, digits=2) for name in names),
+            *(Column(name=SCORES[name].title, digits=2) for name in names),
         ),
         rows=tuple(rows),
         caption="Spearman's rank correlation over training examples that have both. All scores are in "
@@ -404,13 +471,13 @@ def _hardest(part: Task, name: str, scores: Mapping[str, Scores]) -> Gallery:
     value, error = scores[name].value, scores[name].se
     order = np.argsort(-np.nan_to_num(value, nan=-np.inf), kind="stable")[:NUM_SHOWN]
     return Gallery(
-        title=f"Highest {PASSES[name].title}",
+        title=f"Highest {SCORES[name].title}",
         items=tuple(
-            shown(part, place, notes=((PASSES[name].title, _with_error(value[place], error[place])),))
+            shown(part, place, notes=((SCORES[name].title, _with_error(value[place], error[place])),))
             for place in map(int, order)
             if np.isfinite(value[place])
         ),
-        caption=f"{PASSES[name].explained[:1].upper()}{PASSES[name].explained[1:]}; mean and standard error over "
+        caption=f"{SCORES[name].explained[:1].upper()}{SCORES[name].explained[1:]}; mean and standard error over "
         "networks.",
     )
 
@@ -422,7 +489,7 @@ def _with_error(value: float, error: float) -> str:
 def _table(task: Task, scores: Mapping[str, Scores], positions: Int[np.ndarray, "example"]) -> pa.Table:
     """Every score and its standard error over networks; null where there is none."""
     columns: dict[str, pa.Array] = {}
-    for name in PASSES:
+    for name in SCORES:
         for ending, field in (("", "value"), ("_se", "se")):
             values = getattr(scores[name], field) if name in scores else np.empty(0)
             columns[f"{name}{ending}"] = spread(values, positions=positions[: len(values)], number=len(task.train))
