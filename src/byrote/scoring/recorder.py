@@ -103,6 +103,11 @@ class Recorder:
         return self._ids.num_examples
 
     @property
+    def epochs(self) -> Epochs:
+        """Whether epochs are found or told."""
+        return "told" if self._told else "found"
+
+    @property
     def num_epochs(self) -> int:
         """Epochs that were told to end, here or before."""
         return self._num_epochs
