@@ -17,7 +17,6 @@ from byrote.measures import (
     included_mean,
     influence,
     label_suspicion,
-    lira,
     log_odds,
     membership_risk,
     memorisation,
@@ -76,7 +75,7 @@ def test_every_column_is_the_measure_of_its_name(block, monkeypatch):
     softmax = special.softmax(one.logits, axis=2)
     mean = np.stack([softmax[~one.inclusion[:, i], i].mean(0) for i in range(len(one.targets))])
     doubt = label_suspicion(mean, one.targets)
-    risk = membership_risk(lira(one.inclusion, log_odds(one.logits, one.targets)).score, one.inclusion).auc
+    risk = membership_risk(log_odds(one.logits, one.targets), one.inclusion).auc
     assert (one.logits == made().logits).all()
     close(
         table,
@@ -202,7 +201,7 @@ def test_numbers_have_errors_in_variances_of_the_target():
             "self_error": included_mean(inclusion, error).value,
             "label_suspicion": residual_suspicion(mean, targets),
             "suggested_target": mean,
-            "membership_risk": membership_risk(lira(inclusion, -np.sqrt(error)).score, inclusion).auc.value,
+            "membership_risk": membership_risk(-np.sqrt(error), inclusion).auc.value,
         },
     )
     assert "heldout_correct" not in table.columns

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import byrote
 from byrote.data import balanced_subset
 from byrote.measures import (
     Variance,
@@ -19,6 +20,7 @@ from byrote.measures import (
     group_risk,
     influence_pairs,
     lira,
+    log_odds,
     membership_risk,
     pooled_auc,
     rmia,
@@ -138,6 +140,21 @@ def test_a_groups_interval_holds_the_mean_risk_though_its_examples_depend_on_one
         found = group_risk(noise + SHIFT * member, member, groups=np.arange(100) // 10)
         held += ((found.low <= INDEPENDENT.auc) & (INDEPENDENT.auc <= found.high)).tolist()
     assert np.mean(held) > stats.binom.ppf(0.001, 400, 0.95) / 400
+
+
+@pytest.mark.parametrize("num_runs", [10, 20, 60])
+def test_where_nothing_leaks_no_example_and_no_class_is_said_to_be_exposed(num_runs: int) -> None:
+    """Through the door: outputs that know nothing of who was trained on what. References shared by the two sides of a
+    comparison would hold the mean below a half.
+    """
+    rng, mask = np.random.default_rng(num_runs), halves(num_runs, 2000, seed=num_runs)
+    logits, targets = rng.normal(size=(num_runs, 2000, 3)), rng.integers(3, size=2000)
+    table = byrote.scores(mask, logits=logits, targets=targets)
+    risk, error = (table[name].astype(float) for name in ("membership_risk", "membership_risk_se"))
+    assert abs(risk.mean() - 0.5) < 4 * risk.std() / np.sqrt(2000)
+    assert risk.std() < 1.05 * error.mean()
+    found = group_risk(log_odds(logits, targets), mask, groups=targets)
+    assert ((found.low < 0.5) & (found.high > 0.5)).all()
 
 
 def nothing_leaks(fraction: float, num_runs: int, draw: int) -> Scores:

@@ -228,14 +228,17 @@ def membership_risk(score: Float[np.ndarray, "run example"], member: Bool[np.nda
     The standard error is DeLong's, from how the runs of either side differ in how many of the other they beat, and at
     least Hanley & McNeil's, A(1 − A)/(mn)·(1 + (N/2 − 1)·((1 − A)/(2 − A) + A/(1 + A))) with N = m + n (Newcombe
     2006), at A from one run more on each side that beats nobody and loses to nobody: three runs that agree do not claim
-    certainty. Runs are taken for independent.
+    certainty. Runs are taken for independent, so the score of a run must not depend on the others: give the statistic
+    that an attack looks at, such as `log_odds` or `closeness`. Scores of `lira` and `rmia`, whose references are the
+    other runs, compare here with AUCs below ½ where nothing leaks, as every leave-one-out prediction does when it is
+    ranked within one example (Airola et al. 2011).
 
     >>> score, member = np.array([[5.0], [4.0], [3.0], [4.0]]), np.array([[True], [True], [False], [False]])
     >>> membership_risk(score, member).auc.value
     array([0.875])
 
     Args:
-        score: the larger, the likelier a member; NaN is left out.
+        score: the larger, the likelier a member, each run's by itself; NaN is left out.
         member: the truth.
 
     Returns:
@@ -245,7 +248,9 @@ def membership_risk(score: Float[np.ndarray, "run example"], member: Bool[np.nda
         TypeError: member is not a mask.
         ValueError: the shapes differ.
 
-    DeLong et al. 1988, Comparing the Areas under Two or More Correlated ROC Curves; Hanley & McNeil 1982; Newcombe 2006
+    DeLong et al. 1988, Comparing the Areas under Two or More Correlated ROC Curves; Hanley & McNeil 1982; Newcombe 2006;
+    Airola et al. 2011, An Experimental Comparison of Cross-Validation Techniques for Estimating the Area under the ROC
+    Curve
     """
     _check(score, member, both_kinds=False)
     compared = _compare(score, member)
@@ -278,7 +283,7 @@ def group_risk(
     array([1. , 0.5])
 
     Args:
-        score: the larger, the likelier a member; NaN is left out.
+        score: as in `membership_risk`.
         member: the truth.
         groups: each example's code: class, source, patient.
         level: the intervals' coverage, about.

@@ -14,7 +14,6 @@ from byrote.measures import (
     included_mean,
     influence_pairs,
     label_suspicion,
-    lira,
     membership_risk,
     memorisation,
     residual_suspicion,
@@ -133,7 +132,7 @@ def _suspicion(found: Found) -> dict[str, pa.Array]:
 
 
 def _membership(found: Found) -> dict[str, pa.Array]:
-    """How well LiRA tells runs that were trained on an example from the others."""
+    """How well runs that were trained on an example can be told from the others by LiRA's statistic."""
     outputs = found.outputs
     if found.given.numbers is not None:
         assert outputs.loss is not None
@@ -144,8 +143,8 @@ def _membership(found: Found) -> dict[str, pa.Array]:
     else:
         statistic = outputs.log_odds
     known = np.where(np.isfinite(statistic), statistic, np.nan)
-    attack = lira(found.inclusion, known)
-    return _with_error("membership_risk", membership_risk(attack.score, found.inclusion).auc, found.spoilt)
+    risk = _blockwise(lambda mask, values: membership_risk(values, mask).auc, found.inclusion, known)
+    return _with_error("membership_risk", risk, found.spoilt)
 
 
 def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.Array]:

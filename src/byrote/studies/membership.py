@@ -89,8 +89,10 @@ class _Attacked(NamedTuple):
 
     mask: Bool[np.ndarray, "run example"]
     attacks: Mapping[str, Attack]
+    statistic: Float[np.ndarray, "run example"]
+    """What the likelihood ratio is of: log-odds of the target, for numbers minus the absolute error."""
     risk: MembershipRisk
-    """By the likelihood-ratio attack."""
+    """By that statistic, of one example at a time."""
 
     @property
     def lira(self) -> Float[np.ndarray, "run example"]:
@@ -183,7 +185,7 @@ def _attacked(part: Task, runs: list[Run]) -> _Attacked | None:
         known = np.isfinite(attack.score)
         if not ((known & mask).any() and (known & ~mask).any()):
             return None
-    return _Attacked(mask, attacks, membership_risk(attacks[LIRA].score, mask))
+    return _Attacked(mask, attacks, statistic, membership_risk(statistic, mask))
 
 
 def _statistic(part: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:
@@ -295,23 +297,23 @@ def _figures(part: Task, attacked: _Attacked) -> Iterator[Figure]:
                 shown(part, place, notes=(("risk", f"{risk.value[place]:.2f} ± {risk.se[place]:.2f}"),))
                 for place in map(int, exposed)
             ),
-            caption="How often the attack ranks a network that was trained on the example above one that was not, with "
-            f"its standard error. Of the examples that this would choose, at most {100 * FALSE_EXPOSED:.0f} % are no "
-            "more exposed than by chance.",
+            caption="How often a network that was trained on the example is surer of its target than one that was not, "
+            f"with its standard error. Of the examples that this would choose, at most {100 * FALSE_EXPOSED:.0f} % are "
+            "no more exposed than by chance.",
         )
 
 
 def _surely_exposed(attacked: _Attacked) -> Int[np.ndarray, "exposed"]:
     """Those whose risk is more than guessing, by Mann and Whitney's test at a false-discovery rate; the highest risk
-    first, of equal ones that where scores of the two kinds of network are furthest apart.
+    first, of equal ones that where the two kinds of network are furthest apart.
     """
-    known = np.isfinite(attacked.lira)
+    known = np.isfinite(attacked.statistic)
     sides = [side & known for side in (attacked.mask, ~attacked.mask)]
     inside, outside = (np.maximum(side.sum(0), 1) for side in sides)
     scatter = np.sqrt((inside + outside + 1) / (12 * inside * outside))
     risk = np.nan_to_num(attacked.risk.auc.value, nan=0.5)
     chosen = stats.false_discovery_control(special.ndtr((0.5 - risk) / scatter)) <= FALSE_EXPOSED
-    means = [np.where(side, attacked.lira, 0.0).sum(0) / np.maximum(side.sum(0), 1) for side in sides]
+    means = [np.where(side, attacked.statistic, 0.0).sum(0) / np.maximum(side.sum(0), 1) for side in sides]
     order = np.lexsort((means[1] - means[0], -risk))
     return order[chosen[order]][:NUM_SHOWN]
 
@@ -388,7 +390,7 @@ def _by_group(part: Task, attacked: _Attacked) -> Iterator[Bars]:
 
 
 def _bars(one: str, many: str, groups: Shaped[np.ndarray, "example"], attacked: _Attacked) -> Bars:
-    found = group_risk(attacked.lira, attacked.mask, groups=groups)
+    found = group_risk(attacked.statistic, attacked.mask, groups=groups)
     known = np.flatnonzero(np.isfinite(found.auc.value))
     highest = known[np.argsort(-found.auc.value[known], kind="stable")][:MOST_BARS]
     which = f"The {MOST_BARS} highest of {len(known):,} {many}. " if len(known) > MOST_BARS else ""
