@@ -58,6 +58,12 @@ class ExampleScores(NamedTuple):
     csl: Scores
     aum: Scores
     forgetting: Scores
+    never_learnt: Scores
+    """Share of the networks trained on it that never answered it right; of numbers nothing."""
+    heldout_probability: Scores
+    """Of the target, by networks that were not trained on it; of numbers nothing."""
+    self_confidence: Scores
+    """The same by networks that were."""
     el2n: Scores
     doubts: Doubts
     status: tuple[str, ...]
@@ -74,9 +80,10 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
     traces = [run.trace for run in runs]
     nothing = np.full(mask.shape, np.nan)
     margins = nothing if part.regression else np.stack([aum(trace.margin) for trace in traces]).astype(np.float64)
-    events = (
-        nothing if part.regression else np.stack([forgetting_events(t.margin > 0).events for t in traces]).astype(float)
-    )
+    sure = nothing if part.regression else np.exp(-np.stack([trace.loss[-1] for trace in traces]).astype(np.float64))
+    forgotten = [] if part.regression else [forgetting_events(trace.margin > 0) for trace in traces]
+    events = np.stack([one.events for one in forgotten]).astype(float) if forgotten else nothing
+    never = np.stack([one.never_learnt for one in forgotten]).astype(float) if forgotten else nothing
     mem, interval = (
         _memorised(mask, values, margins, runs) if not part.regression else (published, (nothing[0], nothing[0]))
     )
@@ -89,6 +96,9 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
         csl=masked_over_runs(np.stack([csl(trace.loss) for trace in traces]).astype(np.float64), mask),
         aum=masked_over_runs(margins, mask),
         forgetting=masked_over_runs(events, mask),
+        never_learnt=masked_over_runs(never, mask),
+        heldout_probability=heldout_mean(mask, sure),
+        self_confidence=included_mean(mask, sure),
         el2n=masked_over_runs(np.stack([trace.early_error for trace in traces]).astype(np.float64), mask),
         doubts=doubts,
         status=_status(part, included, mem),

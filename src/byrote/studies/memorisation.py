@@ -1,7 +1,8 @@
 """Which examples are memorised? (Feldman 2020; Feldman & Zhang 2020)"""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -27,6 +28,7 @@ from byrote.records import (
     Learner,
     Run,
     RunSpec,
+    Scores,
     Section,
     Table,
     above,
@@ -324,19 +326,27 @@ def _rank_correlation(first: Float[np.ndarray, "example"], second: Float[np.ndar
 
 def _columns(scores: ExampleScores, positions: Int[np.ndarray, "example"], *, number: int) -> dict[str, pa.Array]:
     """One row per training example of the whole task; those outside the sample have no scores."""
-    columns = {
-        "memorisation": scores.memorisation.value,
-        "memorisation_se": scores.memorisation.se,
+    single = {
         "memorisation_low": scores.memorisation_interval[0],
         "memorisation_high": scores.memorisation_interval[1],
-        "memorisation_raw": scores.published.value,
-        "memorisation_raw_se": scores.published.se,
-        "heldout_correct": scores.heldout.value,
-        "csl": scores.csl.value,
-        "aum": scores.aum.value,
-        "forgetting": scores.forgetting.value,
-        "el2n": scores.el2n.value,
+    }
+    estimated = {
+        "memorisation_raw": scores.published,
+        "heldout_correct": scores.heldout,
+        "heldout_probability": scores.heldout_probability,
+        "self_confidence": scores.self_confidence,
+        "csl": scores.csl,
+        "aum": scores.aum,
+        "forgetting": scores.forgetting,
+        "never_learnt": scores.never_learnt,
+        "el2n": scores.el2n,
+    }
+    columns = {
+        **_with_errors({"memorisation": scores.memorisation}),
+        **single,
+        **_with_errors(estimated),
         "label_suspicion": scores.doubts.suspicion,
+        "count": scores.published.count.astype(np.float64),
     }
     status = np.full(number, "not in the sample", dtype=object)
     status[positions] = scores.status
@@ -347,6 +357,12 @@ def _columns(scores: ExampleScores, positions: Int[np.ndarray, "example"], *, nu
         "suggested_target": pa.array(suggested.tolist(), type=pa.string()),
         "status": pa.array(status.tolist()),
     }
+
+
+def _with_errors(scores: Mapping[str, Scores]) -> dict[str, Float[np.ndarray, "example"]]:
+    """By name, and the standard errors by the name with `_se`."""
+    named = [((name, one.value), (f"{name}_se", one.se)) for name, one in scores.items()]
+    return dict(itertools.chain.from_iterable(named))
 
 
 def _with_error(value: float, error: float) -> str:
