@@ -248,9 +248,8 @@ def membership_risk(score: Float[np.ndarray, "run example"], member: Bool[np.nda
         TypeError: member is not a mask.
         ValueError: the shapes differ.
 
-    DeLong et al. 1988, Comparing the Areas under Two or More Correlated ROC Curves; Hanley & McNeil 1982; Newcombe 2006;
-    Airola et al. 2011, An Experimental Comparison of Cross-Validation Techniques for Estimating the Area under the ROC
-    Curve
+    DeLong et al. 1988, Comparing the Areas under Two or More Correlated ROC Curves; Hanley & McNeil 1982; Newcombe
+    2006; Airola et al. 2011, An Experimental Comparison of Cross-Validation Techniques for Estimating the AUC
     """
     _check(score, member, both_kinds=False)
     compared = _compare(score, member)

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
+
+KNOWN = "known"
+UNKNOWN = "too few observations"
+ROUGH = "no standard error"
+NOT_FINITE = "not finite"
 
 
 @final
@@ -25,6 +30,18 @@ class Scores:
                 f"Expected value, se and count of one shape, got {self.value.shape}, {self.se.shape}, "
                 f"{self.count.shape}."
             )
+
+    @property
+    def status(self) -> Shaped[np.ndarray, "*shape"]:
+        """Of each value: `known`, with its error; `no standard error`, from too few observations to say one;
+        `too few observations` for a value; `not finite`, because what was observed was not.
+
+        >>> Scores(value=np.array([1.0, np.nan]), se=np.array([0.5, np.nan]), count=np.array([3, 0])).status.tolist()
+        ['known', 'too few observations']
+        """
+        measured = np.isfinite(self.value)
+        chosen = [measured & np.isfinite(self.se), measured, np.asarray(self.count) == 0]
+        return np.select(chosen, [KNOWN, ROUGH, UNKNOWN], NOT_FINITE)
 
     def __len__(self) -> int:
         return len(self.value)
