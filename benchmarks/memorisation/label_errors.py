@@ -5,7 +5,8 @@
         --page docs/performance.md
 
 Every contender trains the same network by the same recipe; budgets are CPU seconds of everything but imports. With
---resume, what the raw file already has is not measured again. --quick is a smoke run; its figures mean nothing.
+--resume, what the raw file already has is not measured again, and --only leaves the other contenders for another time.
+--quick is a smoke run; its figures mean nothing.
 """
 
 import argparse
@@ -120,6 +121,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--most-seconds", type=float, default=max(BUDGETS), help="leave out larger budgets")
     parser.add_argument("--core", type=int, help="pin to this core (Linux)")
     parser.add_argument("--resume", action="store_true", help="measure only what --raw does not have")
+    parser.add_argument("--only", nargs="+", choices=("byrote", *PEERS), help="leave the others for another time")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing: tables of an earlier --raw")
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     options = parser.parse_args()
@@ -140,8 +142,8 @@ def _measure(options: argparse.Namespace, known: list[Measurement]) -> list[Meas
     for seed in range(1 if options.quick else options.seeds):
         for kind in kinds:
             budgets = _budgets(kind, options)
-            for name in ("byrote", *(peer for peer in PEERS if peer not in missing)):
-                if _has(measured, kind, seed, name, max(budgets)):
+            for name in options.only or ("byrote", *PEERS):
+                if name in missing or _has(measured, kind, seed, name, max(budgets)):
                     continue
                 python = sys.executable if name == "byrote" else options.peers
                 again = list(_run(name, python, kind, seed, budgets))
