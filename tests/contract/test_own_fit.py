@@ -111,3 +111,30 @@ def test_what_a_predictor_should_give_is_said(given: Any, words: str) -> None:
 def test_a_few_runs_are_too_few() -> None:
     with pytest.raises(ValueError, match="at least 4 runs, got 3"):
         byrote.fit_and_score(CLASSES, tree(CLASSES), runs=3)
+
+
+def test_a_stop_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+    fit = tree(CLASSES)
+
+    def stopped_at(number: int) -> Callable[[int], None]:
+        def on_run(done: int) -> None:
+            if done == number:
+                raise KeyboardInterrupt
+
+        return on_run
+
+    with pytest.raises(KeyboardInterrupt) as lost:
+        byrote.fit_and_score(CLASSES, fit, runs=8, on_run=stopped_at(3))
+    assert lost.value.__notes__ == [
+        "Nothing was kept of 3 fits. Give out=…, a folder, and a stop loses none that is finished."
+    ]
+    with pytest.raises(KeyboardInterrupt) as first:
+        byrote.fit_and_score(CLASSES, fit, runs=8, out=tmp_path, on_run=stopped_at(3))
+    assert first.value.__notes__ == [f"3 fits are new in {tmp_path}. The same call again goes on from there."]
+    with pytest.raises(KeyboardInterrupt) as second:
+        byrote.fit_and_score(CLASSES, fit, runs=8, out=tmp_path, on_run=stopped_at(4))
+    assert second.value.__notes__ == [f"1 fit is new in {tmp_path}. The same call again goes on from there."]
+    again = byrote.fit_and_score(CLASSES, fit, runs=8, out=tmp_path)
+    np.testing.assert_array_equal(
+        again["memorisation_raw"], byrote.fit_and_score(CLASSES, fit, runs=8)["memorisation_raw"]
+    )

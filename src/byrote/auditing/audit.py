@@ -15,13 +15,14 @@ from byrote.auditing.folder import claim_folder, refuse_folder
 from byrote.auditing.interim import Interim
 from byrote.auditing.limits import Limits, finishing_seconds, limits
 from byrote.auditing.planner import GENEROUS, USUAL, Amount
+from byrote.auditing.progress_line import how_to_go_on, progress_line
 from byrote.auditing.reading import follow_ups
 from byrote.auditing.result import Audit
 from byrote.auditing.rounds import Rounds
 from byrote.auditing.setting import Setting, Workers, set_up
 from byrote.auditing.summarise import Story, Summary, summarise
 from byrote.data import Task
-from byrote.execution import Deadline, OnProgress, ProcessExecutor, Progress, silent
+from byrote.execution import Deadline, OnProgress, ProcessExecutor, Progress
 from byrote.records import Learner
 from byrote.studies import AUDITED, AbstractStudy
 
@@ -44,7 +45,8 @@ def audit(
     out: str | Path | None = None,
     workers: Workers = 1,
     keep_weights: bool = False,
-    on_progress: OnProgress = silent,
+    progress: bool = True,
+    on_progress: OnProgress | None = None,
     on_interim: OnInterim | None = None,
     keep_partial: bool = False,
     began: float | None = None,
@@ -65,7 +67,8 @@ def audit(
         out: a folder that keeps every run; None keeps them in memory.
         workers: processes that train, each with one thread; "auto" for one on every processor.
         keep_weights: keep every network's trained weights in the folder, too.
-        on_progress: told how far it is.
+        progress: show how far it is in a line on standard error, in a terminal or a notebook.
+        on_progress: told how far it is, in place of the line.
         on_interim: told now and then what has been found so far, while it costs little (5 % of the time).
         keep_partial: on Ctrl-C, return what the finished runs say instead of raising KeyboardInterrupt.
         began: when the budget began, in seconds of `time.monotonic`; now, unless given.
@@ -74,6 +77,7 @@ def audit(
         BudgetError: the budget is too small for one run of each kind; the message says what the least is.
         ModelError: the model does not fit the task.
         StoreError: the folder cannot be used.
+        KeyboardInterrupt: on Ctrl-C; its note says what is kept.
 
     >>> import byrote
     >>> result = byrote.audit(byrote.load("digits"), runs=2, studies=["memorisation"],
@@ -84,19 +88,22 @@ def audit(
     started = time.monotonic() if began is None else began
     check_amounts(runs=runs, budget=budget, seed=seed)
     folder = None if out is None else Path(out)
-    with set_up(
-        task,
-        learner=learner,
-        studies=studies,
-        seed=seed,
-        device=device,
-        out=folder,
-        workers=workers,
-        keep_weights=keep_weights,
-    ) as setting:
+    with (
+        progress_line(progress, on_progress=on_progress) as tell,
+        set_up(
+            task,
+            learner=learner,
+            studies=studies,
+            seed=seed,
+            device=device,
+            out=folder,
+            workers=workers,
+            keep_weights=keep_weights,
+        ) as setting,
+    ):
         if folder is not None:
             refuse_folder(folder, task=task.name)
-        on_progress(Progress("measuring the speed of this machine", 0, 1))
+        tell(Progress("measuring the speed of this machine", 0, 1))
         setting.try_model()
         bounds = None
         if runs is None:
@@ -104,21 +111,21 @@ def audit(
             bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking)
         if folder is not None:
             claim_folder(folder, about={"task": task.name, "fingerprint": task.fingerprint})
-        on_progress(Progress("looking at the data", 0, 1))
+        tell(Progress("looking at the data", 0, 1))
         setting.background.look(**setting.looks)
-        work = _Work(
-            setting, began=started, runs=runs, most=USUAL if budget is None else GENEROUS, on_progress=on_progress
-        )
+        most = USUAL if budget is None else GENEROUS
+        work = _Work(setting, began=started, runs=runs, most=most, on_progress=tell)
         interrupted = False
         try:
             work.do(bounds, on_interim=on_interim)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if not keep_partial:
+                stop.add_note(how_to_go_on(folder, done=setting.executor.num_trained, noun="network"))
                 raise
             interrupted = True
-        on_progress(Progress("summarising", 0, 1))
+        tell(Progress("summarising", 0, 1))
         summary = work.summary()
-        on_progress(Progress("summarising", 1, 1))
+        tell(Progress("summarising", 1, 1))
     stopped = interrupted and not summary.record.complete
     return Audit(summary.record, summary.examples, labels=summary.labels, interrupted=stopped)
 

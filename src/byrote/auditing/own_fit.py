@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load_file, save_file
 
 from byrote.auditing.folder import claim_folder, whole
+from byrote.auditing.progress_line import how_to_go_on, progress_line
 from byrote.core import DataError, ModelError, derive, describe_failure
 from byrote.data import Task, inclusion
+from byrote.execution import OnProgress, Progress
 from byrote.records import BalancedSubset, identity
 from byrote.scoring import Table, scores
 from byrote.studies import SUBSET_FRACTION
@@ -43,6 +45,7 @@ def fit_and_score(
     runs: int = 40,
     seed: int = 0,
     out: str | Path | None = None,
+    progress: bool = True,
     on_run: Callable[[int], None] = lambda done: None,
 ) -> Table:
     """Score every training example by fitting anything on random subsets: boosted trees, a pipeline, another library.
@@ -69,6 +72,8 @@ def fit_and_score(
         seed: the root of all seeds and subsets.
         out: a folder that keeps what every fit said, so that stopping loses nothing and more runs can be added; None
             keeps nothing.
+        progress: show how far it is, and how long it will take, in a line on standard error, in a terminal or a
+            notebook.
         on_run: told after each fit how many there are.
 
     Returns:
@@ -78,21 +83,54 @@ def fit_and_score(
         ValueError: too few runs.
         ModelError: fit or predict fails, or what it gives is of another shape.
         StoreError: the folder is used for something else.
+        KeyboardInterrupt: on Ctrl-C; its note says what is kept.
 
     Feldman & Zhang 2020, What Neural Networks Memorize and Why, https://arxiv.org/abs/2008.03703
     """
     if runs < FEWEST:
         raise ValueError(f"Expected at least {FEWEST} runs, got {runs!r}.")
     folder = None if out is None else _folder(Path(out), task, fit)
-    mask, said = [], []
-    for index in range(runs):
-        included = inclusion(task, BalancedSubset(fraction=SUBSET_FRACTION, draw=seed, index=index))
-        if not included.any():
-            raise DataError(f"A random subset of the {len(task.train)} training examples is empty. Bring more.")
-        mask.append(included)
-        said.append(_run(task, fit, included, seed=derive(seed, "run", index), folder=folder))
-        on_run(index + 1)
-    return _scored(task, np.stack(mask), said)
+    mask = np.stack([_included(task, draw=seed, index=index) for index in range(runs)])
+    seeds = [derive(seed, "run", index) for index in range(runs)]
+    paths = [None if folder is None else folder / f"{each:016x}.safetensors" for each in seeds]
+    with progress_line(progress, on_progress=None) as tell:
+        said = _fitted(task, fit, mask, seeds=seeds, paths=paths, on_run=on_run, tell=tell, out=out)
+        tell(Progress("scoring", 0, 1))
+        return _scored(task, mask, said)
+
+
+def _fitted(
+    task: Task,
+    fit: Fit,
+    mask: Bool[np.ndarray, "run example"],
+    *,
+    seeds: list[int],
+    paths: list[Path | None],
+    on_run: Callable[[int], None],
+    tell: OnProgress,
+    out: str | Path | None,
+) -> list[_Said]:
+    """What every run says, fitted unless it is kept."""
+    missing = [path is None or not path.exists() for path in paths]
+    said: list[_Said] = []
+    done = 0
+    try:
+        for included, seed, path, is_new in zip(mask, seeds, paths, missing, strict=True):
+            tell(Progress("fitting", done, sum(missing)))
+            said.append(_run(task, fit, included, seed=seed, path=path))
+            done += is_new
+            on_run(len(said))
+    except KeyboardInterrupt as stop:
+        stop.add_note(how_to_go_on(None if out is None else Path(out), done=done, noun="fit"))
+        raise
+    return said
+
+
+def _included(task: Task, *, draw: int, index: int) -> Bool[np.ndarray, "example"]:
+    included = inclusion(task, BalancedSubset(fraction=SUBSET_FRACTION, draw=draw, index=index))
+    if not included.any():
+        raise DataError(f"A random subset of the {len(task.train)} training examples is empty. Bring more.")
+    return included
 
 
 def _folder(folder: Path, task: Task, fit: Fit) -> Path:
@@ -103,8 +141,7 @@ def _folder(folder: Path, task: Task, fit: Fit) -> Path:
     return own
 
 
-def _run(task: Task, fit: Fit, included: np.ndarray, *, seed: int, folder: Path | None) -> _Said:
-    path = None if folder is None else folder / f"{seed:016x}.safetensors"
+def _run(task: Task, fit: Fit, included: np.ndarray, *, seed: int, path: Path | None) -> _Said:
     if path is not None and path.exists():
         kept = load_file(path)
         return _Said(kept["train"], kept["test"])

@@ -11,10 +11,11 @@ from byrote.auditing.conditions import condition, size
 from byrote.auditing.folder import refuse_folder
 from byrote.auditing.limits import Limits, limits
 from byrote.auditing.planner import GENEROUS, USUAL
+from byrote.auditing.progress_line import progress_line
 from byrote.auditing.rounds import PLANNED
 from byrote.auditing.setting import Setting, Workers, set_up
 from byrote.data import Task
-from byrote.execution import OnProgress, Progress, describe, silent
+from byrote.execution import OnProgress, Progress, describe
 from byrote.records import FitSpec, Learner, RunSpec
 from byrote.studies import AUDITED, AbstractStudy, Plan, StudyBudget
 
@@ -91,7 +92,8 @@ def plan(
     out: str | Path | None = None,
     workers: Workers = 1,
     keep_weights: bool = False,
-    on_progress: OnProgress = silent,
+    progress: bool = True,
+    on_progress: OnProgress | None = None,
     began: float | None = None,
 ) -> AuditPlan:
     """Say what `byrote.audit` would do with the same arguments: nothing is trained but a few steps, to time them, and
@@ -110,7 +112,8 @@ def plan(
         out: a folder whose runs need not be trained again.
         workers: processes that train.
         keep_weights: whether networks whose weights are not stored are trained again.
-        on_progress: told how far it is.
+        progress: show what is being done in a line on standard error, in a terminal or a notebook.
+        on_progress: told how far it is, in place of the line.
         began: when the budget began, in seconds of `time.monotonic`; now, unless given.
 
     Raises:
@@ -125,19 +128,22 @@ def plan(
     """
     started = time.monotonic() if began is None else began
     check_amounts(runs=runs, budget=budget, seed=seed)
-    with set_up(
-        task,
-        learner=learner,
-        studies=studies,
-        seed=seed,
-        device=device,
-        out=None if out is None else Path(out),
-        workers=workers,
-        keep_weights=keep_weights,
-    ) as setting:
+    with (
+        progress_line(progress, on_progress=on_progress) as tell,
+        set_up(
+            task,
+            learner=learner,
+            studies=studies,
+            seed=seed,
+            device=device,
+            out=None if out is None else Path(out),
+            workers=workers,
+            keep_weights=keep_weights,
+        ) as setting,
+    ):
         if out is not None:
             refuse_folder(Path(out), task=task.name)
-        on_progress(Progress("measuring the speed of this machine", 0, 1))
+        tell(Progress("measuring the speed of this machine", 0, 1))
         if runs is not None:
             return _told(setting, setting.planner.fixed(runs), bounds=None, looking=0.0)
         looking = setting.background.forecast(**setting.looks)

@@ -24,8 +24,6 @@ from byrote import execution
 
 LINE_EVERY = 15.0
 """Seconds between lines of progress where standard error is not a terminal."""
-TELLING = 0.02
-"""Less than this share of the work says too little about the rest."""
 
 
 @contextmanager
@@ -68,11 +66,6 @@ class _TimeLeft(ProgressColumn):
         return Text("" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02} left", style="cyan")
 
 
-def _stage(progress: execution.Progress) -> str:
-    """`fitting` of `fitting nearest neighbour`: what shares one bar and one estimate of the time left."""
-    return progress.stage.split(" ")[0]
-
-
 @final
 class _Bar:
     """Progress on a terminal: one bar a stage, gone when all is done. Of a stage in one step no share is shown."""
@@ -83,8 +76,8 @@ class _Bar:
 
     def __call__(self, progress: execution.Progress) -> None:
         total = None if progress.total == 1 and not progress.done else progress.total
-        if _stage(progress) != self._stage:
-            self._stage = _stage(progress)
+        if progress.kind != self._stage:
+            self._stage = progress.kind
             self._bar.remove_task(self._task)
             self._task = self._bar.add_task(progress.stage, total=total)
         self._bar.update(self._task, description=progress.stage, completed=progress.done, total=total)
@@ -99,17 +92,12 @@ class _Lines:
 
     def __call__(self, progress: execution.Progress) -> None:
         now = time.monotonic()
-        if _stage(progress) != self._stage:
-            self._stage, self._began, self._last = _stage(progress), now, now
+        if progress.kind != self._stage:
+            self._stage, self._began, self._last = progress.kind, now, now
             self._print(progress.stage)
         elif now - self._last >= LINE_EVERY:
             self._last = now
-            self._print(f"{progress.stage}: {self._how_far(progress, seconds=now - self._began)}")
-
-    def _how_far(self, progress: execution.Progress, *, seconds: float) -> str:
-        share = progress.done / progress.total if progress.total else 0.0
-        left = f", about {seconds * (1 - share) / share:.0f} s left" if TELLING < share < 1 else ""
-        return f"{share:.0%}{left}"
+            self._print(f"{progress.stage}: {progress.how_far(seconds=now - self._began)}")
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple, final
 
+TELLING = 0.02
+"""Less than this share of the work says too little about the rest."""
+
 
 class Progress(NamedTuple):
     """How far it is."""
@@ -13,6 +16,24 @@ class Progress(NamedTuple):
     """Of the total: predicted seconds of training, or baselines fitted. Never falls within a stage."""
     total: float
     """Reached when all is there."""
+
+    @property
+    def kind(self) -> str:
+        """`fitting` of `fitting nearest neighbour`: what shares one bar and one estimate of the time left."""
+        return self.stage.split(" ")[0]
+
+    def how_far(self, *, seconds: float) -> str:
+        """The share that is done and, once that says something, the time left.
+
+        >>> Progress("training", 30.0, 120.0).how_far(seconds=20.0)
+        '25%, about 60 s left'
+
+        Args:
+            seconds: since the stage began.
+        """
+        share = self.done / self.total if self.total else 0.0
+        left = f", about {seconds * (1 - share) / share:.0f} s left" if TELLING < share < 1 else ""
+        return f"{share:.0%}{left}"
 
 
 OnProgress = Callable[[Progress], None]
