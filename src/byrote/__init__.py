@@ -38,7 +38,7 @@ _HOMES = {
     "scores": "byrote.scoring",
     "ByroteError": "byrote.core",
 }
-_MODULES = ("baselines", "measures", "models", "studies")
+_MODULES = ("baselines", "integrations", "measures", "models", "studies")
 
 __all__ = [
     "SAM",
@@ -63,6 +63,7 @@ __all__ = [
     "audit",
     "baselines",
     "fit_and_score",
+    "integrations",
     "load",
     "measures",
     "models",

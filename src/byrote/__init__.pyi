@@ -1,4 +1,5 @@
 from byrote import baselines as baselines
+from byrote import integrations as integrations
 from byrote import measures as measures
 from byrote import models as models
 from byrote import studies as studies

@@ -15,7 +15,10 @@ ROOT = Path(byrote.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PACKAGES = sorted(path.parent for path in MODULES if path.name == "__init__.py")
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools", "shared"}
-ONE_PLACE = ("plotly", "jinja2", "mnist1d", "ray", "lightning", "transformers", "mlflow", "rdkit", "openml")
+ONE_PLACE = (
+    *("plotly", "jinja2", "mnist1d", "ray", "mlflow", "rdkit", "openml"),
+    *("lightning", "pytorch_lightning", "transformers", "accelerate", "xgboost", "lightgbm", "catboost"),
+)
 """Packages that exactly one file, or one folder below a layer, may import."""
 
 

@@ -1,9 +1,9 @@
 """A data set whose items say which they are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any, final
 
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 
 @final
@@ -27,7 +27,7 @@ class WithIds(Dataset[Any]):
         Raises:
             TypeError: it has no length, or items are not found by number.
         """
-        if not (callable(getattr(items, "__len__", None)) and callable(getattr(items, "__getitem__", None))):
+        if isinstance(items, IterableDataset) or not isinstance(items, Sized):
             raise TypeError(
                 f"Expected a data set with a length and items by number, got {type(items).__name__}. One that only "
                 f"iterates has to give each item its id itself."
