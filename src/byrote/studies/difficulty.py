@@ -152,7 +152,7 @@ class Difficulty(AbstractStudy):
         uneven, critical = _unevenness(probed), _critical(part, probed)
         early = _first_epoch(part, probed[TRUE].runs)
         findings = (
-            _differing_finding(early, num_runs=len(probed[TRUE].runs)),
+            _differing_finding(part, early, num_runs=len(probed[TRUE].runs)),
             _uneven_finding(uneven, probed),
             _critical_finding(critical, probed),
         )
@@ -276,12 +276,13 @@ def _from_traces(part: Task, runs: list[Run], early: FirstEpochDifficulty | None
     return found
 
 
-def _differing_finding(early: FirstEpochDifficulty | None, *, num_runs: int) -> Finding:
+def _differing_finding(part: Task, early: FirstEpochDifficulty | None, *, num_runs: int) -> Finding:
     """Arpit et al. find real examples to differ far more than examples that are equally hard would."""
+    rates = "mean ranks by squared error" if part.regression else "error rates"
     told = early if early is not None and math.isfinite(early.p_value) and early.expected_spread > 0 else None
     return claim(
         "examples-differ-in-difficulty",
-        f"After one epoch the error rates of single examples spread by {told.spread:.3f} over networks, where equally "
+        f"After one epoch single examples' {rates} over networks spread by {told.spread:.3f}, where those of equally "
         f"hard examples would spread by {told.expected_spread:.3f} ({p_text(told.p_value)})."
         if told
         else "Whether examples differ in difficulty is unknown: that takes two networks, and examples that some miss "
@@ -312,7 +313,7 @@ def _uneven_finding(uneven: Mapping[str, list[Interval]], probed: Mapping[str, _
     """Arpit et al. find the coefficient higher on real than on random data."""
     pairs = [true.value - random.value for true, random in zip(uneven[TRUE], uneven[RANDOM], strict=False)]
     known = np.array([pair for pair in pairs if math.isfinite(pair)])
-    interval = mean_interval(known) if len(known) else NOTHING
+    interval = _possible(mean_interval(known)) if len(known) else NOTHING
     levels = [float(np.mean([one.value for one in uneven[kind]])) if uneven[kind] else math.nan for kind in uneven]
     return claim(
         "sensitivity-is-uneven",
@@ -358,7 +359,14 @@ def _critical(part: Task, probed: Mapping[str, _Probed]) -> Interval:
         return NOTHING
     groups = part.test.groups
     known = None if groups is None or len(groups) != pairs.shape[1] else groups
-    return crossed_interval(pairs, groups=known, binary=True)
+    return _possible(crossed_interval(pairs, groups=known, binary=True))
+
+
+def _possible(difference: Interval) -> Interval:
+    """Of two shares, within what can be; without ends where nothing bounds it."""
+    if not math.isfinite(difference.low):
+        return difference
+    return replace(difference, low=max(-1.0, difference.low), high=min(1.0, difference.high))
 
 
 def _critical_finding(more: Interval, probed: Mapping[str, _Probed]) -> Finding:
@@ -418,7 +426,8 @@ def _figures(part: Task, probed: Mapping[str, _Probed], scores: Mapping[str, Sco
 def _with_interval(part: Task, own: _Probed) -> Interval:
     rows = own.values.get("critical", np.empty((0, 1, 0)))[:, -1]
     rows = rows[:, np.isfinite(rows).all(0)] if len(rows) else rows
-    return crossed_interval(rows, groups=None, binary=True) if rows.size else NOTHING
+    level = crossed_interval(rows, groups=None, binary=True) if rows.size else NOTHING
+    return replace(level, low=max(0.0, level.low), high=min(1.0, level.high)) if math.isfinite(level.low) else level
 
 
 def _lorenz(row: Float[np.ndarray, "example"]) -> Float[np.ndarray, "point"]:
