@@ -10,6 +10,7 @@ import pytest
 
 from byrote.cli import gates
 from careless import TINY, Command, write_arrays, write_module, write_table
+from example_columns import IDENTITY, MEMBERSHIP, MEMORISATION
 
 KEYS = [
     "study",
@@ -24,44 +25,6 @@ KEYS = [
     "num_runs",
     "verdict",
     "paper",
-]
-COLUMNS = [
-    "id",
-    "target",
-    "memorisation",
-    "memorisation_se",
-    "memorisation_low",
-    "memorisation_high",
-    "memorisation_raw",
-    "memorisation_raw_se",
-    "heldout_correct",
-    "heldout_correct_se",
-    "heldout_probability",
-    "heldout_probability_se",
-    "self_confidence",
-    "self_confidence_se",
-    "csl",
-    "csl_se",
-    "aum",
-    "aum_se",
-    "forgetting",
-    "forgetting_se",
-    "never_learnt",
-    "never_learnt_se",
-    "el2n",
-    "el2n_se",
-    "label_suspicion",
-    "count",
-    "suggested_target",
-    "status",
-    "num_influenced",
-    "largest_influence",
-    "largest_influence_se",
-    "most_influenced",
-    "knn_shapley",
-    "knn_shapley_se",
-    "membership_risk",
-    "membership_risk_se",
 ]
 CLAIMS = {
     "random-data": {
@@ -114,7 +77,7 @@ def test_json_is_all_there_is_on_standard_output(process: Command) -> None:
     assert json.loads(Path("out/findings.json").read_text()) == found
     assert pq.read_table("out/findings.parquet").to_pylist() == found
     examples = pq.read_table("out/examples.parquet")
-    assert (examples.column_names, examples.num_rows) == (COLUMNS, 64)
+    assert (examples.column_names, examples.num_rows) == ([*IDENTITY, *MEMORISATION, *MEMBERSHIP], 64)
     assert Path("out/report.html").stat().st_size > 10_000
 
 

@@ -28,6 +28,7 @@ from byrote.studies import (
     background,
 )
 from cheap_runs import LEARNER, fake_fit, fake_run, results_of, summarise, task_of
+from example_columns import IDENTITY, MEMBERSHIP, MEMORISATION
 from sample_record import every_kind_record
 
 CLAIMS = {
@@ -58,44 +59,9 @@ DIFFICULTY = (
     "correctness",
 )
 COLUMNS = {
-    "memorisation": [
-        "id",
-        "target",
-        "memorisation",
-        "memorisation_se",
-        "memorisation_low",
-        "memorisation_high",
-        "memorisation_raw",
-        "memorisation_raw_se",
-        "heldout_correct",
-        "heldout_correct_se",
-        "heldout_probability",
-        "heldout_probability_se",
-        "self_confidence",
-        "self_confidence_se",
-        "csl",
-        "csl_se",
-        "aum",
-        "aum_se",
-        "forgetting",
-        "forgetting_se",
-        "never_learnt",
-        "never_learnt_se",
-        "el2n",
-        "el2n_se",
-        "label_suspicion",
-        "count",
-        "suggested_target",
-        "status",
-        "num_influenced",
-        "largest_influence",
-        "largest_influence_se",
-        "most_influenced",
-        "knn_shapley",
-        "knn_shapley_se",
-    ],
-    "membership": ["id", "target", "membership_risk", "membership_risk_se"],
-    "difficulty": ["id", "target", *(f"{name}{ending}" for name in DIFFICULTY for ending in ("", "_se"))],
+    "memorisation": [*IDENTITY, *MEMORISATION],
+    "membership": [*IDENTITY, *MEMBERSHIP],
+    "difficulty": [*IDENTITY, *(f"{name}{ending}" for name in DIFFICULTY for ending in ("", "_se"))],
 }
 TASKS = {
     "classes": task_of(),

@@ -37,9 +37,7 @@ from byrote.records import (
     Gallery,
     Histogram,
     Interval,
-    Learner,
     Run,
-    RunSpec,
     Section,
     Series,
     Table,
@@ -50,9 +48,8 @@ from byrote.studies.papers import CARLINI
 from byrote.studies.showing import identified, shown, spread
 from byrote.studies.study import (
     SUBSET_FRACTION,
-    AbstractStudy,
+    AbstractSubsetStudy,
     Outcome,
-    Plan,
     Results,
     StudyBudget,
     describe_sample,
@@ -102,20 +99,11 @@ class _Attacked(NamedTuple):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Membership(AbstractStudy):
+class Membership(AbstractSubsetStudy):
     """Attack networks on random subsets, each with the others as references."""
 
     name: ClassVar[str] = "membership"
-    uses_subsets: ClassVar[bool] = True
     question: ClassVar[str] = "Can an outsider tell what the network was trained on?"
-
-    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
-        """Networks on balanced random subsets of 70 %."""
-        return Plan(subset_runs(task, learner, budget), ())
-
-    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
-        """None."""
-        return ()
 
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """How well attacks do, on whom, and how exposed each example is."""

@@ -25,9 +25,7 @@ from byrote.records import (
     Gallery,
     GalleryItem,
     Histogram,
-    Learner,
     Run,
-    RunSpec,
     Scores,
     Section,
     Table,
@@ -40,9 +38,8 @@ from byrote.studies.papers import FELDMAN
 from byrote.studies.showing import identified, shown, spread, target_text
 from byrote.studies.study import (
     SUBSET_FRACTION,
-    AbstractStudy,
+    AbstractSubsetStudy,
     Outcome,
-    Plan,
     Results,
     StudyBudget,
     describe_sample,
@@ -65,21 +62,12 @@ TIGHT_BOUND = 0.25
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Memorisation(AbstractStudy):
+class Memorisation(AbstractSubsetStudy):
     """Score every training example by networks that did and that did not see it."""
 
     name: ClassVar[str] = "memorisation"
-    uses_subsets: ClassVar[bool] = True
     uses_values: ClassVar[bool] = True
     question: ClassVar[str] = "Which examples are memorised?"
-
-    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
-        """Networks on balanced random subsets of 70 %."""
-        return Plan(subset_runs(task, learner, budget), ())
-
-    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
-        """None."""
-        return ()
 
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Scores, their distribution, the most memorised examples, the suspected label errors."""

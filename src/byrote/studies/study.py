@@ -149,6 +149,20 @@ class AbstractStudy(ABC):
         """Answer from what is there, which may be less than was planned. Pure."""
 
 
+class AbstractSubsetStudy(AbstractStudy):
+    """A question asked of networks on balanced random subsets of 70 %; studies that ask for them share them."""
+
+    uses_subsets: ClassVar[bool] = True
+
+    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
+        """The networks."""
+        return Plan(subset_runs(task, learner, budget), ())
+
+    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
+        """None."""
+        return ()
+
+
 def run_seed(budget: StudyBudget, index: int) -> int:
     """The seed of the index-th network; studies that ask for the same network use the same one."""
     return derive(budget.seed, "run", index)

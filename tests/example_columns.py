@@ -1,0 +1,38 @@
+"""The columns of examples.parquet, study by study, as docs/files.md has them."""
+
+IDENTITY = ("id", "target")
+MEMORISATION = (
+    "memorisation",
+    "memorisation_se",
+    "memorisation_low",
+    "memorisation_high",
+    "memorisation_raw",
+    "memorisation_raw_se",
+    "heldout_correct",
+    "heldout_correct_se",
+    "heldout_probability",
+    "heldout_probability_se",
+    "self_confidence",
+    "self_confidence_se",
+    "csl",
+    "csl_se",
+    "aum",
+    "aum_se",
+    "forgetting",
+    "forgetting_se",
+    "never_learnt",
+    "never_learnt_se",
+    "el2n",
+    "el2n_se",
+    "label_suspicion",
+    "count",
+    "suggested_target",
+    "status",
+    "num_influenced",
+    "largest_influence",
+    "largest_influence_se",
+    "most_influenced",
+    "knn_shapley",
+    "knn_shapley_se",
+)
+MEMBERSHIP = ("membership_risk", "membership_risk_se")
