@@ -235,6 +235,18 @@ def test_a_training_that_resumes_gives_the_table_of_one_that_was_not_stopped(
     assert second.recorder.scores().arrow.equals(expected.arrow)
 
 
+def test_a_checkpoint_without_the_recorders_state_is_refused(tmp_path: Path, expected: Table) -> None:
+    first = RecorderCallback(Recorder(NUM, epochs="told"), ids=2, targets=1)
+    _fit(first, Returning(), max_epochs=1).save_checkpoint(tmp_path / "kept.ckpt")
+    other = RecorderCallback(Recorder(NUM, epochs="told"), ids=2, targets=1, name="other")
+    with pytest.raises(ValueError, match=r"state in .*kept.ckpt, under 'byrote.other'.*ended_epochs=1\)"):
+        _fit(other, Returning(), ckpt_path=tmp_path / "kept.ckpt")
+    late = RecorderCallback(Recorder(NUM, epochs="told", ended_epochs=1), ids=2, targets=1, name="other")
+    _fit(late, Returning(), ckpt_path=tmp_path / "kept.ckpt")
+    first.recorder.merge(late.recorder)
+    _check_same(first.recorder.scores(), expected)
+
+
 def test_two_loaders_have_two_recorders(tmp_path: Path) -> None:
     """The shorter begins again while the longer lasts; both states are in one checkpoint."""
     long, short = WithIds(TensorDataset(X, Y)), WithIds(TensorDataset(X[:16], Y[:16]))

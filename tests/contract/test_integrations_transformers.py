@@ -286,6 +286,17 @@ def test_a_checkpoint_without_the_recorders_state_is_refused(tmp_path: Path, exp
     _check_same(early.scores(), expected)
 
 
+def test_a_state_of_the_first_epoch_that_lies_elsewhere_is_taken(tmp_path: Path, expected: Table) -> None:
+    arguments = _arguments(tmp_path, save_strategy="steps", save_steps=3)
+    with pytest.raises(KeyboardInterrupt):
+        _trainer(_callback(), arguments, callbacks=[Stops(4)]).train()
+    found = _callback()
+    found.load(tmp_path / "checkpoint-3")
+    (tmp_path / "checkpoint-3" / FILE).unlink()
+    _trainer(found, _arguments(tmp_path)).train(resume_from_checkpoint=True)
+    _check_same(found.recorder.scores(), expected)
+
+
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     arguments = _arguments(tmp_path)
     with pytest.raises(ValueError, match=r"remove_unused_columns=False\), so that id reach"):

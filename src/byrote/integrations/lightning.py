@@ -87,7 +87,7 @@ class RecorderCallback(Callback):  # pyright: ignore[reportGeneralTypeIssues]
         super().__init__()
         self.recorder = recorder
         self._ids, self._targets, self._logits, self._module = ids, targets, logits, module
-        self._name, self._epoch = name, NO_EPOCH
+        self._name, self._epoch, self._loaded = name, NO_EPOCH, False
         self._heard: Heard | None = None
 
     @property
@@ -102,7 +102,7 @@ class RecorderCallback(Callback):  # pyright: ignore[reportGeneralTypeIssues]
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint; what was recorded here before is forgotten."""
         self.recorder.load_state_dict(state_dict["recorder"])
-        self._epoch = int(state_dict["epoch"])
+        self._epoch, self._loaded = int(state_dict["epoch"]), True
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Module, checkpoint: dict[str, Any]) -> None:
         """Of several processes one writes; it has to know what the others saw in the epoch under way."""
@@ -114,9 +114,16 @@ class RecorderCallback(Callback):  # pyright: ignore[reportGeneralTypeIssues]
         """Listen to the module.
 
         Raises:
-            ValueError: several processes, and a recorder that finds epochs; or there is no such module.
+            ValueError: several processes, and a recorder that finds epochs; a checkpoint without the recorder's state;
+                or there is no such module.
         """
         check_epochs(self.recorder, num_processes=trainer.world_size)
+        if trainer.ckpt_path is not None and not self._loaded and self.recorder.num_epochs == 0:
+            raise ValueError(
+                f"Expected the recorder's state in {trainer.ckpt_path}, under {self.state_key!r}, got a checkpoint "
+                f"without: the visits before it are not known. To record from here on: Recorder(…, epochs='told', "
+                f"ended_epochs={trainer.current_epoch})."
+            )
         self._leave()
         if self._module is not None:
             self._heard = Heard(_submodule(pl_module, self._module), called=f"module={self._module!r}")

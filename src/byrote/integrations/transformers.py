@@ -79,7 +79,7 @@ class RecorderCallback(TrainerCallback):
         """
         self.recorder = recorder
         self._ids, self._targets, self._logits = ids, targets, logits
-        self._listens, self._num_heard, self._open = False, 0, False
+        self._listens, self._num_heard, self._open, self._loaded = False, 0, False, False
         self._columns: dict[str, Any] = {}
         self._taken: tuple[str, ...] = ()
         self._model: Module | None = None
@@ -98,6 +98,7 @@ class RecorderCallback(TrainerCallback):
             SpecError: it is of another recorder.
         """
         self.recorder.load_state_dict(Recorder.load(Path(folder) / FILE).state_dict())
+        self._loaded = True
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take away the columns that the model does not know, also when it is evaluated."""
@@ -233,7 +234,7 @@ class RecorderCallback(TrainerCallback):
         found = [folder for folder in folders if (folder / FILE).is_file()]
         if found:
             self.load(found[0])
-        elif self.recorder.num_epochs == 0:
+        elif not self._loaded and self.recorder.num_epochs == 0:
             raise ValueError(
                 f"Expected {FILE} beside the checkpoint of step {state.global_step}, found none in "
                 f"{' or '.join(map(str, folders))}. Where it lies elsewhere: callback.load(folder). To record from "

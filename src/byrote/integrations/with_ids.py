@@ -32,7 +32,8 @@ class WithIds(Dataset[Any]):
                 f"Expected a data set with a length and items by number, got {type(items).__name__}. One that only "
                 f"iterates has to give each item its id itself."
             )
-        self._items, self._key = items, key
+        self._items: Any = items
+        self._key = key
 
     def __len__(self) -> int:
         return len(self._items)
