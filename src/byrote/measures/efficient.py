@@ -22,6 +22,10 @@ PRIOR_RUNS: Final = 5.0
 """Runs that the predictor is worth where an example has none of its own."""
 FEW_RUNS: Final = 10
 """Below so many runs the predictor is trusted less beforehand."""
+SQUARABLE: Final = (1e-100, 1e100)
+"""Between these, sums of squares are ordinary numbers."""
+TRUSTED_RUNS: Final = 8
+"""Below so many runs no interval is narrower than that of a Gaussian with the stated standard error."""
 USUAL_LOG_SCALE, SPREAD_OF_SCALE = -0.2, 0.5
 """Prior mean and standard deviation of the logarithm of the predictor's error variance, in units of `_variance`: from
 networks of 128 and 256 hidden units on images and signals, with and without label noise."""
@@ -154,7 +158,8 @@ def efficient_memorisation(
     left-out answers y, and how wrong q is: the product of two left-out residuals of one example has the expectation
     (p − q)², free of the noise of right and wrong.
     Errors are Gaussian on the probit scale, with a variance that falls as 1/(runs + 5); the two chances' intervals are
-    joined as Zou & Donner (2008) join those of a difference. As runs grow, wherever the predictor stays wrong w tends
+    joined as Zou & Donner (2008) join those of a difference; with fewer than 8 runs neither is narrower than a
+    Gaussian's of its standard error. As runs grow, wherever the predictor stays wrong w tends
     to 1 and the score to the published one.
 
     >>> rng = np.random.default_rng(0)
@@ -232,6 +237,7 @@ def _estimate(
     quantities: list[Num[np.ndarray, "run example"]],
     level: float,
 ) -> list[Chance]:
+    quantities = [_tamed(quantity) for quantity in quantities]
     sizes = [_size(quantity) for quantity in quantities]
     kept = _kept_runs(inclusion, quantities[0])
     everything = np.ones((1, len(inclusion)))
@@ -247,6 +253,14 @@ def _estimate(
         for side, mask in zip(whole, (chosen_inclusion, ~chosen_inclusion), strict=True)
     )
     return [_chance(included, heldout, chosen, level), _chance(heldout, included, chosen, level)]
+
+
+def _tamed(quantity: Num[np.ndarray, "run example"]) -> Num[np.ndarray, "run example"]:
+    """The same, or a power of two times the same where squares of it would be infinite or 0."""
+    largest = float(np.abs(quantity).max())
+    if largest == 0 or SQUARABLE[0] < largest < SQUARABLE[1]:
+        return quantity
+    return np.ldexp(quantity.astype(np.float64), -int(np.frexp(largest)[1]))
 
 
 def _size(quantity: Num[np.ndarray, "run example"]) -> float:
@@ -342,11 +356,12 @@ def _chance(own: _Evidence, other: _Evidence, chosen: Int[np.ndarray, "chosen"],
     pairs = judged & (held.num_runs > 1)
     answers = _Held(*(part[pairs] for part in held))
     leverage = ((columns[pairs] @ regression.covariance) * columns[pairs]).sum(1)
-    usual = USUAL_LOG_SCALE + np.log(max(1.0, FEW_RUNS / (own.whole.num_runs + other.whole.num_runs).max()))
+    total = int((own.whole.num_runs + other.whole.num_runs).max())
+    usual = USUAL_LOG_SCALE + np.log(max(1.0, FEW_RUNS / total))
     error = _error_scale(predicted[pairs], kept.num_runs[pairs], answers, leverage, float(usual))
     final = special.expit(_margin_model(own.whole) + _columns(own.whole, other.whole, frame) @ regression.coefficients)
     final = final[0] + weight * (own.whole.share[0] - final[0])
-    return _with_interval(final, own.whole.num_runs[0], error, level)
+    return _with_interval(final, own.whole.num_runs[0], error, level, total=total)
 
 
 def _features(own: _Side, other: _Side) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -497,14 +512,24 @@ def _variance_of_chance(
 
 
 def _with_interval(
-    chance: Float[np.ndarray, "example"], num_runs: Float[np.ndarray, "example"], error: _ErrorScale, level: float
+    chance: Float[np.ndarray, "example"],
+    num_runs: Float[np.ndarray, "example"],
+    error: _ErrorScale,
+    level: float,
+    *,
+    total: int,
 ) -> Chance:
+    """The interval is Gaussian on the probit scale; of a handful of runs no interval says more than its error does."""
     probit = special.ndtri(np.clip(chance, 1e-12, 1 - 1e-12))
     variance = _variance(probit, num_runs, error.scale)
     middle, reach = probit * np.sqrt(1 + variance), special.stdtrit(error.freedom, (1 + level) / 2) * np.sqrt(variance)
     low, high, unseen = special.ndtr(middle - reach), special.ndtr(middle + reach), UNRESOLVED / num_runs
     se = np.maximum(np.sqrt(_variance_of_chance(probit, variance)), unseen)
-    return Chance(chance, se, np.where(low < unseen, 0.0, low), np.where(high > 1 - unseen, 1.0, high))
+    low, high = np.where(low < unseen, 0.0, low), np.where(high > 1 - unseen, 1.0, high)
+    if total < TRUSTED_RUNS:
+        least = special.ndtri((1 + level) / 2) * se
+        low, high = np.minimum(low, np.maximum(chance - least, 0)), np.maximum(high, np.minimum(chance + least, 1))
+    return Chance(chance, se, low, high)
 
 
 def _check(
