@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from byrote.measures.label_errors.evidence import Evidence, gather, of, votes_against
 from byrote.measures.label_errors.found import (
+    JUDGED,
     REASONS,
     LabelErrors,
     check_mask,
@@ -15,16 +16,21 @@ from byrote.measures.label_errors.found import (
     mean_over,
     ranked,
     reconciled,
+    status_of,
+    unsaid,
+    wrong_share,
 )
 from byrote.measures.label_errors.mixture import (
     FIRST_SHARE,
     Binned,
     Bins,
-    Odds,
+    Shape,
+    Shares,
     binned,
     fit,
     log_normalised,
     log_odds_of,
+    shares,
 )
 from byrote.records import Scores
 
@@ -36,6 +42,7 @@ STEEPEST = 20.0
 """How fast they may fall, in one standard deviation."""
 START = np.array([2.0, *[0.0] * len(KNOTS), log_odds_of(FIRST_SHARE)])
 """Where fitting begins: how steeply right labels become rare, how much less so before each knot, and the share."""
+BOUNDS = [(0.0, STEEPEST), *[(-STEEPEST, STEEPEST)] * len(KNOTS)]
 MOST_INVENTED = 100_000
 """Invented labels that are looked at, evenly spaced among all."""
 NUM_STRATA = 40
@@ -89,6 +96,11 @@ def label_errors(
     So it assumes that a wrong label does not depend on the input other than through its class. Labels that are wrong
     where an annotator is unsure look like right ones that are hard; then the probability is too low, not too high.
 
+    Nothing is said, and the status says why, when held-out networks know labels no better than chance (exchanged labels
+    agree with their mean probabilities almost as well), or when it is not settled whether many labels are wrong or
+    none: shares from none to half fit about as well, or none is found though answers that the networks are surest of
+    are contradicted. So it is where classes are labelled wrongly so often that the networks learn to be unsure.
+
     >>> rng = np.random.default_rng(0)
     >>> true = rng.integers(3, size=900)
     >>> given = np.where(rng.random(900) < 0.1, (true + 1) % 3, true)
@@ -107,7 +119,8 @@ def label_errors(
         duplicates: a number for each example, the same for identical inputs.
 
     Returns:
-        Probabilities with their errors and counts of held-out runs, suggestions, ranks and reasons.
+        Probabilities with their errors and counts of held-out runs, suggestions, ranks and reasons; the share that is
+        wrong with its interval, and a status.
 
     Raises:
         TypeError: inclusion is not a mask.
@@ -133,11 +146,16 @@ def label_errors(
     )
     doubt, value, se = (np.full(len(targets), np.nan) for _ in range(3))
     doubt[known] = evidence.against(targets[known])
-    odds = _odds(evidence, targets[known])
+    found = _shares(evidence, targets[known])
+    odds = found.best
     value[known] = odds.of(doubt[known])
     se[known] = (odds.of(doubt[known] + evidence.se) - odds.of(doubt[known] - evidence.se)) / 2
     if duplicates is not None:
         value = reconciled(value, targets, duplicates)
+    wrong = wrong_share(value[known], doubt[known], found, most=evidence.most_wrong)
+    status = status_of(found, wrong, lead=evidence.lead)
+    if status != JUDGED:
+        value, se, wrong = *np.full((2, len(targets)), np.nan), unsaid(wrong.count)
     suggested = targets.astype(np.int64)
     suggested[known] = evidence.by_label.argmin(1)
     return LabelErrors(
@@ -146,6 +164,8 @@ def label_errors(
         rank=ranked(value, doubt),
         doubt=doubt,
         reason=_reason(inclusion, logits, targets, neighbours=neighbours, duplicates=duplicates),
+        status=status,
+        wrong=wrong,
     )
 
 
@@ -186,23 +206,27 @@ def _check_extras(
             raise ValueError(f"Expected {name} for each of {num_examples} examples, got {len(values)}.")
 
 
-def _odds(evidence: Evidence, targets: np.ndarray) -> Odds:
+def _shares(evidence: Evidence, targets: np.ndarray) -> Shares:
     """Fit the mixture; confusions and the training of wrong labels are those of what the fit before found wrong."""
-    num_classes = evidence.by_label.shape[1]
+    num_classes = int(evidence.by_label.shape[1])
     doubt = evidence.against(targets)
     others = np.where(np.eye(num_classes, dtype=bool)[targets], np.inf, evidence.by_label)
     best = others.argmin(1)
     invented = _invent(evidence.by_label, targets, best=best)
-    found, confusions = np.zeros(len(targets)), np.ones(num_classes**2)
-    odds = Odds(np.zeros(1), np.zeros(1), START)
-    for _ in range(ROUNDS):
+
+    def sort(found: np.ndarray, confusions: np.ndarray) -> Binned:
         invented_doubt = invented.gap + _training_of(invented.gap, evidence, targets, weight=found)
         still_wrong = 1 - invented.likeliest * found[invented.example]
-        bins = binned(doubt, invented_doubt, weight=confusions[invented.pair] * still_wrong)
-        odds = _fit(bins, scale=deviation(doubt), start=odds.parameters)
+        return binned(doubt, invented_doubt, weight=confusions[invented.pair] * still_wrong)
+
+    scale, pair = deviation(doubt), best * num_classes + targets
+    bins = sort(np.zeros(len(targets)), np.ones(num_classes**2))
+    odds = fit(bins, _right(bins, scale=scale), start=START, bounds=BOUNDS)
+    for _ in range(ROUNDS - 1):
         found = odds.of(doubt)
-        confusions = _confusions(found, best * num_classes + targets, num_classes=num_classes)
-    return odds
+        bins = sort(found, _confusions(found, pair, num_classes=num_classes))
+        odds = fit(bins, _right(bins, scale=scale), start=odds.parameters, bounds=BOUNDS)
+    return shares(odds, bins, _right(bins, scale=scale), start=START, bounds=BOUNDS, num_invented=len(invented.gap))
 
 
 def _invent(by_label: np.ndarray, targets: np.ndarray, *, best: np.ndarray) -> _Invented:
@@ -249,7 +273,7 @@ def _confusions(weight: np.ndarray, pair: np.ndarray, *, num_classes: int) -> Fl
     return (found / found.sum(1, keepdims=True)).ravel()
 
 
-def _fit(bins: Binned, *, scale: float, start: np.ndarray) -> Odds:
+def _right(bins: Binned, *, scale: float) -> Shape:
     """Right labels: log-odds against invented ones that fall with the doubt, straight but for the knots."""
     scaled = bins.middle / scale
     bends = np.stack([scaled, *[np.minimum(scaled - knot, 0) for knot in KNOTS]], axis=1)
@@ -257,7 +281,7 @@ def _fit(bins: Binned, *, scale: float, start: np.ndarray) -> Odds:
     def right(slopes: np.ndarray) -> Bins:
         return log_normalised(bins.invented - bends @ slopes)
 
-    return fit(bins, right, start=start, bounds=[(0.0, STEEPEST), *[(-STEEPEST, STEEPEST)] * len(KNOTS)])
+    return right
 
 
 def _reason(

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from byrote.measures.label_errors.found import deviation, mean_over, variance_of_mean
+from byrote.measures.label_errors.found import deviation, lead_of, mean_over, variance_of_mean
+from byrote.measures.label_errors.surest import most_wrong
 
 VOTES_BEFORE = 5.0
 """Neighbours' votes are taken for so many more, cast as the labels are distributed."""
@@ -24,6 +25,10 @@ class Evidence(NamedTuple):
     """Against the given label alone: how the training went."""
     se: Float[np.ndarray, "example"]
     """Of what is held against the given label, from run to run."""
+    lead: float
+    """By how many standard deviations held-out networks are better than chance."""
+    most_wrong: float
+    """The share of wrong labels is at most this, by those that held-out networks are surest of."""
 
     def against(self, targets: Int[np.ndarray, "example"]) -> Float[np.ndarray, "example"]:
         """All that is held against the given labels."""
@@ -49,7 +54,7 @@ def gather(
         aum: the trace's mean margin, per run.
         votes: from `votes_against`.
     """
-    heldout = _heldout(inclusion, logits)
+    heldout, probability = _heldout(inclusion, logits)
     by_label = heldout / deviation(of(heldout, targets))
     outside = _gaps_each(logits, targets) / deviation(of(heldout, targets))
     by_training = np.zeros(len(targets))
@@ -68,27 +73,49 @@ def gather(
         variance += variance_of_mean(inside, inclusion)
     if votes is not None:
         by_label += votes / deviation(of(votes, targets))
-    return Evidence(by_label, by_training, np.sqrt(variance))
+    return Evidence(
+        by_label, by_training, np.sqrt(variance), _lead(probability, targets), most_wrong(probability, targets)
+    )
 
 
-def _heldout(inclusion: np.ndarray, logits: np.ndarray) -> Float[np.ndarray, "example class"]:
+class _Heldout(NamedTuple):
+    gaps: Float[np.ndarray, "example class"]
     """What held-out networks say for the best other class, log p/p̄, beyond what they say for each."""
-    total = np.zeros(logits.shape[1:])
+    probability: Float[np.ndarray, "example class"]
+    """Their mean."""
+
+
+def _heldout(inclusion: np.ndarray, logits: np.ndarray) -> _Heldout:
+    total, likely = np.zeros(logits.shape[1:]), np.zeros(logits.shape[1:])
     level = np.zeros(logits.shape[2])
     for included, outputs in zip(inclusion, logits, strict=True):
         outside = outputs[~included].astype(np.float64)
         logs = outside - np.logaddexp.reduce(outside, axis=1, keepdims=True)
         total[~included] += logs
+        likely[~included] += np.exp(logs)
         level += np.exp(logs).sum(0)
     count = (~inclusion).sum(0)
     share = (level + 1) / (count.sum() + len(level))
-    return _gaps(total / count[:, None] - np.log(share))
+    return _Heldout(_gaps(total / count[:, None] - np.log(share)), likely / count[:, None])
+
+
+def _lead(probability: np.ndarray, targets: np.ndarray) -> float:
+    """Of held-out probabilities of the given labels over those of exchanged ones."""
+    share = np.bincount(targets, minlength=probability.shape[1]) / len(targets)
+    level = probability.mean(0)
+    return lead_of(
+        of(probability, targets),
+        by_prediction=probability @ share,
+        by_target=level[targets],
+        mean=float(level @ share),
+        mean_square=float((probability**2).mean(0) @ share),
+    )
 
 
 def votes_against(
     neighbours: np.ndarray, targets: np.ndarray, *, num_classes: int
 ) -> Float[np.ndarray, "example class"]:
-    """As `_heldout`, of the labels that an example's neighbours were given."""
+    """As from `_heldout`, of the labels that an example's neighbours were given."""
     votes = np.zeros((len(targets), num_classes))
     rows = np.arange(len(targets))
     for column in neighbours.T:

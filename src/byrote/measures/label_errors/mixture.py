@@ -11,10 +11,15 @@ MOST_BINS = 300
 """Into so many bins, equally full, doubts are sorted at most."""
 SHARES = (0.001, 0.5)
 """Shares of wrong labels that are looked for. Were it more than half, they would be what the networks learn."""
+DEVIANCE = 3.841458820694124
+"""Within the 95 % set twice the log-likelihood is lower than at its best by at most this: χ², one degree of freedom."""
+SETTLED = 0.01
+"""To so much the ends of the set are found, in log-odds; what is as near to a bound sits at it."""
 FIRST_SHARE = 0.1
 """Where the search for it begins."""
 
 Bins = Float[np.ndarray, "bin"]
+Shape = Callable[[Float[np.ndarray, "parameter"]], Bins]
 
 
 class Odds(NamedTuple):
@@ -25,6 +30,21 @@ class Odds(NamedTuple):
     """Never falling."""
     parameters: Float[np.ndarray, "parameter"]
     """Of the right labels' shape, and the log-odds of a label's being wrong."""
+
+    @property
+    def share(self) -> float:
+        """Of wrong labels."""
+        return float(special.expit(self.parameters[-1]))
+
+    @property
+    def at_lower_bound(self) -> bool:
+        """Whether the share of wrong labels is the smallest that is looked for."""
+        return float(self.parameters[-1]) <= log_odds_of(SHARES[0]) + SETTLED
+
+    @property
+    def at_upper_bound(self) -> bool:
+        """Whether the share of wrong labels is the largest that is looked for."""
+        return float(self.parameters[-1]) >= log_odds_of(SHARES[1]) - SETTLED
 
     def of(self, doubt: Float[np.ndarray, "example"]) -> Float[np.ndarray, "example"]:
         """Probabilities, on straight lines between bins."""
@@ -64,9 +84,17 @@ def binned(
     return Binned(edges, middle, given, np.log(count / count.sum()), np.log(weighted / weighted.sum()))
 
 
+class Shares(NamedTuple):
+    """The likeliest share of wrong labels, and the smallest and the largest that fit about as well."""
+
+    best: Odds
+    low: Odds
+    high: Odds
+
+
 def fit(
     bins: Binned,
-    right: Callable[[Float[np.ndarray, "parameter"]], Bins],
+    right: Shape,
     *,
     start: Float[np.ndarray, "parameter"],
     bounds: list[tuple[float, float]],
@@ -79,21 +107,82 @@ def fit(
         start: where to begin: those parameters, and the log-odds of a label's being wrong.
         bounds: of the parameters.
     """
+    share = (log_odds_of(SHARES[0]), log_odds_of(SHARES[1]))
+    best = _minimum(lambda parameters: _loss(parameters, bins, right), start, bounds=[*bounds, share])
+    return _odds(best, bins, right)
 
-    def terms(parameters: np.ndarray) -> tuple[Bins, Bins]:
-        log_odds = parameters[-1]
-        return right(parameters[:-1]) - np.logaddexp(0, log_odds), bins.wrong - np.logaddexp(0, -log_odds)
 
-    def loss(parameters: np.ndarray) -> float:
-        return -float(bins.given @ np.logaddexp(*terms(parameters))) / float(bins.given.sum())
+def shares(
+    best: Odds,
+    bins: Binned,
+    right: Shape,
+    *,
+    start: Float[np.ndarray, "parameter"],
+    bounds: list[tuple[float, float]],
+    num_invented: int,
+) -> Shares:
+    """Bound the share of wrong labels by the likelihood that is left when right ones take the shape that suits it best.
 
-    share = tuple(float(special.logit(end)) for end in SHARES)
-    found = optimize.minimize(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        loss, start, method="L-BFGS-B", bounds=[*bounds, share]
-    )
-    best: Float[np.ndarray, "parameter"] = np.asarray(found.x)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-    log_right, log_wrong = terms(best)
-    return Odds(bins.middle, np.maximum.accumulate(special.expit(log_wrong - log_right)), best)
+    The set {π: 2·(ℓ(π̂) − max_g ℓ(π, g)) ≤ χ²·(1 + n/m)}: what m invented labels look like is itself known from a
+    sample, beside the n given ones.
+
+    Args:
+        best: from `fit`.
+        bins: as for `fit`.
+        right: as for `fit`.
+        start: as for `fit`; every share begins there, too, lest it be stuck where the best one was.
+        bounds: as for `fit`.
+        num_invented: how many invented labels are in the bins.
+    """
+    number = float(bins.given.sum())
+    allowed = DEVIANCE * (1 + number / num_invented) / (2 * number)
+    least = _loss(best.parameters, bins, right)
+
+    def at(log_odds: float) -> Float[np.ndarray, "parameter"]:
+        def loss(shape: np.ndarray) -> float:
+            return _loss(np.append(shape, log_odds), bins, right)
+
+        tried = [_minimum(loss, begin[:-1], bounds=bounds) for begin in (best.parameters, start)]
+        return np.append(min(tried, key=loss), log_odds)
+
+    def excess(log_odds: float) -> float:
+        return _loss(at(log_odds), bins, right) - least - allowed
+
+    def end(bound: float) -> Odds:
+        inside, outside = float(best.parameters[-1]), bound
+        if excess(bound) <= 0:
+            inside = bound
+        while abs(outside - inside) > SETTLED:
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
+        return _odds(at(inside), bins, right)
+
+    return Shares(best, end(log_odds_of(SHARES[0])), end(log_odds_of(SHARES[1])))
+
+
+def _terms(parameters: np.ndarray, bins: Binned, right: Shape) -> tuple[Bins, Bins]:
+    log_odds = parameters[-1]
+    return right(parameters[:-1]) - np.logaddexp(0, log_odds), bins.wrong - np.logaddexp(0, -log_odds)
+
+
+def _loss(parameters: np.ndarray, bins: Binned, right: Shape) -> float:
+    """The mean negative log-likelihood."""
+    return -float(bins.given @ np.logaddexp(*_terms(parameters, bins, right))) / float(bins.given.sum())
+
+
+def _minimum(
+    loss: Callable[[Float[np.ndarray, "parameter"]], float],
+    start: Float[np.ndarray, "parameter"],
+    *,
+    bounds: list[tuple[float, float]],
+) -> Float[np.ndarray, "parameter"]:
+    found = optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return np.asarray(found.x)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+def _odds(parameters: np.ndarray, bins: Binned, right: Shape) -> Odds:
+    log_right, log_wrong = _terms(parameters, bins, right)
+    return Odds(bins.middle, np.maximum.accumulate(special.expit(log_wrong - log_right)), parameters)
 
 
 def log_odds_of(share: float) -> float:

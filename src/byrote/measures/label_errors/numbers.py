@@ -5,15 +5,30 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 from byrote.measures.label_errors.found import (
+    JUDGED,
     REASONS,
     LabelErrors,
     check_mask,
     conflicting,
+    lead_of,
     mean_over,
     ranked,
+    status_of,
+    unsaid,
     variance_of_mean,
+    wrong_share,
 )
-from byrote.measures.label_errors.mixture import FIRST_SHARE, Binned, Bins, Odds, binned, fit, log_odds_of
+from byrote.measures.label_errors.mixture import (
+    FIRST_SHARE,
+    Binned,
+    Bins,
+    Shape,
+    Shares,
+    binned,
+    fit,
+    log_odds_of,
+    shares,
+)
 from byrote.records import Scores
 
 MAD_TO_SD = 1.4826
@@ -26,6 +41,9 @@ FREEDOMS = (2.5, 200.0)
 """Degrees of freedom: from heavy tails to a Gaussian."""
 LEAST = 1e-12
 """No bin is given less of the right numbers."""
+START = np.array([0.0, np.log(10.0), log_odds_of(FIRST_SHARE)])
+"""Where fitting begins: logarithms of scale and degrees of freedom, and the share."""
+BOUNDS = [(float(np.log(low)), float(np.log(high))) for low, high in (SCALES, FREEDOMS)]
 
 
 def residual_errors(
@@ -44,6 +62,9 @@ def residual_errors(
     A number that is wrong by less than the networks err cannot be told from a right one, nor can an outlier of noise
     with very heavy tails from a wrong one, and noise that is larger for some examples than for others is not looked
     for. Neighbours and the training's trace are not asked: what they say of a number the prediction says already.
+
+    Nothing is said, and the status says why, when predictions are no nearer to their own numbers than to exchanged
+    ones, as chance would have it, or when it is not settled whether many numbers are wrong or none.
 
     >>> rng = np.random.default_rng(0)
     >>> true = rng.normal(size=1000)
@@ -77,11 +98,16 @@ def residual_errors(
     doubt, value, se, suggested = (np.full(len(targets), np.nan) for _ in range(4))
     doubt[known] = np.abs(residual[known]) / unit
     exchanged = _exchanged(given[known], expected[known]) / unit
-    odds = _fit(binned(doubt[known], exchanged, weight=np.ones(len(exchanged))))
+    found = _fit(doubt[known], exchanged)
+    odds = found.best
     value[known] = odds.of(doubt[known])
     spread = np.sqrt(variance_of_mean(predictions, ~inclusion))
     ends = [odds.of(np.abs(residual + sign * spread) / unit) for sign in (1, -1)]
     se[known] = np.abs(ends[0] - ends[1])[known] / 2
+    wrong = wrong_share(value[known], doubt[known], found, most=0.0)
+    status = status_of(found, wrong, lead=_lead(given[known], expected[known]))
+    if status != JUDGED:
+        value, se, wrong = *np.full((2, len(targets)), np.nan), unsaid(wrong.count)
     suggested[known] = expected[known]
     return LabelErrors(
         probability=Scores(value=value, se=se, count=(~inclusion).sum(0)),
@@ -89,6 +115,8 @@ def residual_errors(
         rank=ranked(value, doubt),
         doubt=doubt,
         reason=_reason(inclusion, predictions, given, value, duplicates=duplicates),
+        status=status,
+        wrong=wrong,
     )
 
 
@@ -111,7 +139,14 @@ def _exchanged(given: np.ndarray, expected: np.ndarray) -> Float[np.ndarray, "in
     return np.concatenate([np.abs(np.roll(given, shift) - expected) for shift in shifts])
 
 
-def _fit(bins: Binned) -> Odds:
+def _fit(doubt: np.ndarray, exchanged: np.ndarray) -> Shares:
+    bins = binned(doubt, exchanged, weight=np.ones(len(exchanged)))
+    right = _right(bins)
+    best = fit(bins, right, start=START, bounds=BOUNDS)
+    return shares(best, bins, right, start=START, bounds=BOUNDS, num_invented=len(exchanged))
+
+
+def _right(bins: Binned) -> Shape:
     """Right numbers' residuals, in absolute value: Student's t."""
     ends = np.append(bins.edges, np.inf)
 
@@ -120,8 +155,29 @@ def _fit(bins: Binned) -> Odds:
         below = 2 * special.stdtr(freedom, ends / scale) - 1
         return np.log(np.maximum(np.diff(below, prepend=0.0), LEAST))
 
-    start = np.array([0.0, np.log(10.0), log_odds_of(FIRST_SHARE)])
-    return fit(bins, right, start=start, bounds=[(np.log(low), np.log(high)) for low, high in (SCALES, FREEDOMS)])
+    return right
+
+
+def _lead(given: np.ndarray, expected: np.ndarray) -> float:
+    """How much nearer numbers are to their own predictions than to those of others; a few far ones do not decide it."""
+    middle = float(np.median(given))
+    y, f = given - middle, expected - middle
+    nearness = -_mean_distance(f, y)
+    return lead_of(
+        -np.abs(y - f),
+        by_prediction=nearness,
+        by_target=-_mean_distance(y, f),
+        mean=float(nearness.mean()),
+        mean_square=float(np.mean(y**2) + np.mean(f**2) - 2 * y.mean() * f.mean()),
+    )
+
+
+def _mean_distance(points: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "point"]:
+    """Of each point to all others, by sorting them."""
+    ordered = np.sort(others)
+    total = np.concatenate([[0.0], np.cumsum(ordered)])
+    below = np.searchsorted(ordered, points)
+    return (points * (2 * below - len(others)) + total[-1] - 2 * total[below]) / len(others)
 
 
 def _reason(
