@@ -28,19 +28,17 @@ from byrote.records import (
     Gallery,
     GalleryItem,
     Histogram,
-    Learner,
     Run,
-    RunSpec,
     Section,
     Table,
+    above,
 )
-from byrote.studies.claims import NOTHING, claim
+from byrote.studies.claims import claim
 from byrote.studies.papers import NORTHCUTT
 from byrote.studies.showing import identified, shown, target_text
 from byrote.studies.study import (
-    AbstractStudy,
+    AbstractSubsetStudy,
     Outcome,
-    Plan,
     Results,
     StudyBudget,
     describe_sample,
@@ -49,7 +47,7 @@ from byrote.studies.study import (
     sampled_positions,
     subset_runs,
 )
-from byrote.studies.wording import counted, percent
+from byrote.studies.wording import counted, percent, percent_within
 
 FEWEST = 4
 """Networks on subsets, from which a probability is said."""
@@ -65,6 +63,18 @@ MOST_PRODUCTS = 2e11
 """Multiplications that looking for every example's neighbours may take: a few seconds."""
 MOST_OUTPUTS = 1 << 28
 """Outputs of networks that are held in memory at once; the first networks are looked at where there are more."""
+UNSAID = {
+    "no better than chance": "It cannot be said which {noun}s are wrong: networks that never saw an example know its "
+    "{noun} no better than chance.",
+    "not settled": "It cannot be said which {noun}s are wrong: networks that never saw an example are so unsure of "
+    "all that many wrong {noun}s would look no different from none.",
+}
+"""What is said instead of a share, by the status of `LabelErrors`."""
+ADVICE = {
+    "no better than chance": "Either the targets have nothing to do with the inputs, or these networks are too weak, "
+    "the examples too few, to find out. Try another recipe, or more examples.",
+    "not settled": "More examples, or a recipe that does better on held-out ones, may settle it.",
+}
 NUM_SHOWN = 24
 NUM_LISTED = 200
 
@@ -79,14 +89,18 @@ class _Judged(NamedTuple):
     voted: bool
     """Whether neighbours in the input space had a vote."""
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether any probability is said."""
+        return bool(np.isfinite(self.errors.probability.value).any())
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Labels(AbstractStudy):
+class Labels(AbstractSubsetStudy):
     """Say of every training label how likely it is wrong, by networks that were and that were not trained on it."""
 
     name: ClassVar[str] = "labels"
-    uses_subsets: ClassVar[bool] = True
     question: ClassVar[str] = "Which labels are wrong?"
 
     false_discovery_rate: float = FALSE_DISCOVERIES
@@ -95,14 +109,6 @@ class Labels(AbstractStudy):
     def __post_init__(self) -> None:
         if not 0 < self.false_discovery_rate < 1:
             raise ValueError(f"Expected false_discovery_rate between 0 and 1, got {self.false_discovery_rate!r}.")
-
-    def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
-        """Networks on balanced random subsets of 70 %."""
-        return Plan(subset_runs(task, learner, budget), ())
-
-    def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
-        """None."""
-        return ()
 
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Probabilities, the flagged labels beside well-behaved neighbours, and a table of all."""
@@ -117,9 +123,9 @@ class Labels(AbstractStudy):
         section = Section(
             study=self.name,
             title=self.question,
-            summary=f"{finding.statement} {self._flags(part, judged)}",
+            summary=f"{finding.statement} {self._flags(part, judged)}" if judged.is_judged else finding.statement,
             findings=(finding,),
-            figures=_figures(part, judged),
+            figures=_figures(part, judged) if judged.is_judged else (),
             notes=(*self._notes(task, part, budget, judged), *lost),
         )
         return Outcome(section, None, labels=_table(task, judged, sampled_positions(task, budget.sample)))
@@ -161,19 +167,27 @@ class Labels(AbstractStudy):
             f"With {few} on random subsets it cannot be said which labels are wrong: it takes {FEWEST}. Give the study "
             "more time, or more runs."
         )
-        finding = claim("labels-are-right", nothing, study=self.name, paper=NORTHCUTT, unit="share of labels", null=1.0)
+        finding = _unsaid(nothing, noun="label", num_runs=num_runs)
         return Section(
             study=self.name, title=self.question, summary=nothing, findings=(finding,), figures=(), notes=lost
         )
 
     def _notes(self, task: Task, part: Task, budget: StudyBudget, judged: _Judged) -> tuple[str, ...]:
-        notes = [
-            f"Probabilities are from {counted(judged.num_runs, one='network', many='networks')} on random subsets, "
-            "from how their training went, and from examples that are equal. They were calibrated on labels invented "
-            "for this purpose; no true label was known.",
-            "A rare or ambiguous example that is labelled rightly can look like a wrong label. Look before you change "
-            "it.",
-        ]
+        networks = counted(judged.num_runs, one="network", many="networks")
+        if not judged.is_judged:
+            notes = [
+                f"This is from {networks} on random subsets. No probability is given, and nothing is flagged; ranks in "
+                "labels.parquet only say what these networks doubt most.",
+                ADVICE[judged.errors.status],
+            ]
+        else:
+            notes = [
+                f"Probabilities are from {networks} on random subsets, from how their training went, and from examples "
+                f"that are equal. They were calibrated on {_noun(part)}s invented for this purpose; no true "
+                f"{_noun(part)} was known. {_assumed(part)}",
+                "A rare or ambiguous example that is labelled rightly can look like a wrong label. Look before you "
+                "change it.",
+            ]
         if judged.voted:
             notes.append(f"Each example's {NEIGHBOURS} nearest neighbours in the input space had a vote.")
         if budget.sample is not None:
@@ -210,25 +224,43 @@ def _duplicates(part: Task) -> Int[np.ndarray, "example"]:
 
 
 def _finding(part: Task, judged: _Judged) -> Finding:
-    """The share of labels that are right, as far as probabilities say it; refuted by what is flagged."""
-    probability = judged.errors.probability.value
-    known = probability[np.isfinite(probability)]
-    wrong = float(known.mean())
-    surely = (1 - FALSE_DISCOVERIES) * int(judged.flagged.sum()) / len(known)
-    verdict = "does not hold" if surely > MOST_WRONG else "holds" if wrong < MOST_WRONG else "inconclusive"
-    number = max(round(wrong * len(known)), 0)
-    labels = counted(len(known), one=f"training {_noun(part)}", many=f"training {_noun(part)}s")
+    """The share of labels that are right, with the interval of the sum of their probabilities."""
+    noun, wrong = _noun(part), judged.errors.wrong
+    if not judged.is_judged:
+        return _unsaid(UNSAID[judged.errors.status].format(noun=noun), noun=noun, num_runs=judged.num_runs)
+    labels = counted(wrong.count, one=f"training {noun}", many=f"training {noun}s")
+    right = replace(wrong, value=1 - wrong.value, low=1 - wrong.high, high=1 - wrong.low)
     return claim(
         "labels-are-right",
-        f"Of {labels} about {number:,} ({percent(wrong)}) are wrong, by the sum of their probabilities.",
+        f"Of {labels} about {max(round(wrong.value * wrong.count), 0):,} are wrong, {percent_within(wrong)}, by the "
+        "sum of their probabilities.",
         study=Labels.name,
         paper=NORTHCUTT,
-        unit=f"share of {_noun(part)}s",
-        interval=replace(NOTHING, value=1 - wrong),
+        unit=f"share of {noun}s",
+        interval=right,
         null=1 - MOST_WRONG,
         num_runs=judged.num_runs,
-        verdict=verdict,
+        verdict=above(low=right.low, high=right.high, null=1 - MOST_WRONG),
     )
+
+
+def _unsaid(statement: str, *, noun: str, num_runs: int) -> Finding:
+    return claim(
+        "labels-are-right",
+        statement,
+        study=Labels.name,
+        paper=NORTHCUTT,
+        unit=f"share of {noun}s",
+        null=1 - MOST_WRONG,
+        num_runs=num_runs,
+    )
+
+
+def _assumed(part: Task) -> str:
+    """What probabilities hold under."""
+    if part.regression:
+        return "They take wrong targets to be like those of other examples."
+    return "They take a label's being wrong to depend on the example through its class alone."
 
 
 def _noun(part: Task) -> str:
@@ -264,7 +296,8 @@ def _histogram(part: Task, judged: _Judged) -> Histogram:
             for name, chosen in groups.items()
         ),
         log_y=True,
-        caption="Counts on a logarithmic scale. Of the labels at 0.8, about 80 % are wrong.",
+        caption="Counts on a logarithmic scale. If what the notes assume is so, about 80 % of the "
+        f"{_noun(part)}s at 0.8 are wrong.",
     )
 
 
