@@ -48,6 +48,21 @@ def test_with_too_few_networks_no_label_is_judged_and_it_is_said_why(byrote: Com
     assert not Path("out/labels/labels.parquet").exists()
 
 
+def test_a_csv_of_an_earlier_answer_does_not_stay_beside_another_table(byrote: Command) -> None:
+    path = Path("out/labels/labels.csv")
+    assert byrote("labels", *SMALL, "--runs", 4, "--csv").status == 0
+    assert path.exists()
+    assert byrote("labels", *SMALL, "--runs", 4, "--false-discovery-rate", 0.5).status == 0
+    assert not path.exists()
+    assert byrote("labels", *SMALL, "--runs", 4, "--csv").status == 0
+    answer = byrote("labels", *SMALL, "--runs", 3, "--csv")
+    assert "no table, and no CSV, as too few networks judged them" in " ".join(answer.stderr.split())
+    assert not path.exists()
+    assert not path.with_suffix(".parquet").exists()
+    (finding,) = json.loads(Path("out/labels/findings.json").read_text())
+    assert (finding["num_runs"], finding["verdict"]) == (3, "inconclusive")
+
+
 @pytest.mark.parametrize("rate", ["0", "1", "-0.1", "7"])
 def test_a_rate_out_of_range_is_refused_before_anything_is_trained(byrote: Command, rate: str) -> None:
     refused(byrote("labels", *SMALL, "--false-discovery-rate", rate), "--false-discovery-rate between 0 and 1")

@@ -20,6 +20,8 @@ MARKER = "byrote.json"
 """Says that a folder is byrote's."""
 LEFT = re.compile(r"^\..+-\d+-[0-9a-f]{8}$")
 """Names that files have while they are written."""
+COPIES = ("labels.csv",)
+"""Of tables, in another format, made on request after the audit is written."""
 LONG_AGO = 600.0
 """Seconds."""
 
@@ -111,7 +113,7 @@ def findings_table(findings: tuple[Finding, ...]) -> pa.Table:
 def write_audit(folder: Path, *, record: Record, tables: Mapping[str, pa.Table | None]) -> None:
     """Write `audit.json`, `findings.json`, `findings.parquet` and the tables of examples, each whole or not at all.
 
-    A table that is None is removed where an earlier audit left one: it is not of this one.
+    A table that is None is removed where an earlier audit left one: it is not of this one. So is any copy of a table.
 
     Raises:
         StoreError: it cannot be written.
@@ -125,6 +127,8 @@ def write_audit(folder: Path, *, record: Record, tables: Mapping[str, pa.Table |
                 (folder / f"{name}.parquet").unlink(missing_ok=True)
             else:
                 _write_table(folder / f"{name}.parquet", table)
+        for name in COPIES:
+            (folder / name).unlink(missing_ok=True)
         write_text(folder / "audit.json", dumps(record))
     except OSError as error:
         raise StoreError(

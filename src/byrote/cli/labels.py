@@ -27,15 +27,17 @@ def run(*, false_discovery_rate: float, csv: bool, as_json: bool, **settings: An
 
 
 def _write(result: Audit, place: Path, *, as_csv: bool, quiet: bool) -> None:
-    """The table is in the folder already; as CSV when that was asked for."""
+    """The table is in the folder already, if there is one; as CSV when that was asked for."""
     path = place / "labels.parquet"
+    said = f"Labels: {path}"
     if not path.exists():
-        return
-    if as_csv:
+        said = f"Labels: no table, {'and no CSV, ' if as_csv else ''}as too few networks judged them."
+    elif as_csv:
         path = path.with_suffix(".csv")
+        said = f"Labels: {path}"
         try:
             arrow_csv.write_csv(result.labels.arrow, path)
         except OSError as error:
             raise StoreError(f"Could not write {path}: {error.strerror or error}.") from error
     if not quiet:
-        say(f"Labels: {path}")
+        say(said)
