@@ -1,8 +1,10 @@
 """The callback for Hugging Face's Trainer against a loop written by hand: the same visits, so the same table."""
 
+import gc
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -41,6 +43,15 @@ IMAGES, DIGITS = load_digits(return_X_y=True)
 TOKENS: Tensor = torch.tensor(np.asarray(IMAGES)[:NUM, 16:48], dtype=torch.int64)
 """Pixels as words: 17 greys, the middle 32 of each digit."""
 LABELS: list[int] = np.asarray(DIGITS)[:NUM].tolist()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_old_is_collected() -> Iterator[None]:
+    """Every training begins with a full collection, which looks at all that was ever imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @final
