@@ -100,7 +100,7 @@ def main() -> int:
         command = f"python -m benchmarks.memorisation.label_errors {shlex.join(_without_paths(sys.argv[1:]))}".strip()
     if options.raw and not options.tables_only:
         _write(options.raw, machine, command, measurements)
-    text = tables(measurements, machine, command)
+    text = tables([one for one in measurements if one.budget <= options.most_seconds], machine, command)
     if options.page:
         options.page.write_text(_page_with(options.page.read_text(encoding="utf-8"), text), encoding="utf-8")
     else:
