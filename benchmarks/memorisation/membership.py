@@ -83,6 +83,8 @@ class Result:
     """Members caught, at each of the rates."""
     cpu_seconds: list[float]
     """Of one audit, for each seed."""
+    shared: list[float] | None = None
+    """AUC and shares caught on only the targets that sacroml's shadow models are trained for."""
 
 
 class Raw(NamedTuple):
@@ -125,6 +127,8 @@ class Scored(NamedTuple):
     member: np.ndarray
     cpu_seconds: float
     num_targets: int
+    num_shared: int = 0
+    """How many scores, from the first on, are of targets that sacroml's shadow models are trained for."""
 
 
 Key = tuple[str, str, int]
@@ -279,7 +283,8 @@ def _attacks(networks: Population, references: tuple[int, ...]) -> Iterator[tupl
             seconds = networks.seconds[size] + (time.process_time() - began) / len(groups)
             member = networks.inclusion[: len(score)]
             known = ~np.isnan(score)
-            yield name, number, Scored(score[known], member[known], seconds, len(score))
+            shared = int(known[:SLOW_TARGETS].sum())
+            yield name, number, Scored(score[known], member[known], seconds, len(score), shared)
 
 
 def _peer(
@@ -319,15 +324,21 @@ def _peer(
         attack, number, what = key.split("|")
         if what == "score":
             member, cpu = found[f"{attack}|{number}|member"], found[f"{attack}|{number}|cpu"]
-            yield attack, int(number), Scored(found[key], member, float(cpu.mean()), len(cpu))
+            shared = len(member) if int(number) else 0
+            yield attack, int(number), Scored(found[key], member, float(cpu.mean()), len(cpu), shared)
 
 
 def _pooled(key: Key, scored: list[Scored]) -> Result:
     """All targets of all seeds against one threshold."""
     task, attack, number = key
     score, member = (np.concatenate([getattr(one, name) for one in scored]) for name in ("score", "member"))
-    curve = roc(score, member)
-    shares = [curve.true_positive_rate[curve.false_positive_rate <= rate].max() for rate in RATES]
+    auc, *shares = _judged(score, member)
+    shared = None
+    if all(one.num_shared for one in scored):
+        shared = _judged(
+            np.concatenate([one.score[: one.num_shared] for one in scored]),
+            np.concatenate([one.member[: one.num_shared] for one in scored]),
+        )
     return Result(
         task=task,
         attack=attack,
@@ -335,11 +346,19 @@ def _pooled(key: Key, scored: list[Scored]) -> Result:
         num_targets=sum(one.num_targets for one in scored),
         num_members=int(member.sum()),
         num_nonmembers=int((~member).sum()),
-        auc=float(roc_auc_score(member, score)),
+        auc=auc,
         seed_aucs=[float(roc_auc_score(one.member, one.score)) for one in scored],
-        caught=[round(float(share) * int(member.sum())) for share in shares],
+        caught=[round(share * int(member.sum())) for share in shares],
         cpu_seconds=[one.cpu_seconds for one in scored],
+        shared=shared,
     )
+
+
+def _judged(score: np.ndarray, member: np.ndarray) -> list[float]:
+    """AUC, and the shares caught."""
+    curve = roc(score, member)
+    caught = (curve.true_positive_rate[curve.false_positive_rate <= rate].max() for rate in RATES)
+    return [float(roc_auc_score(member, score)), *map(float, caught)]
 
 
 def tables(results: list[Result], machine: Machine, command: str) -> str:
@@ -352,7 +371,7 @@ def tables(results: list[Result], machine: Machine, command: str) -> str:
         f"Measured by `{command}` on {machine.date}, commit {machine.commit}: one thread of {machine.processor} "
         f"({machine.num_cores} cores, load {machine.load:.1f} when it ended), Python {machine.python}, "
         f"{packages}.{left_out} SGD with learning rate {LR} and momentum {MOMENTUM}, batches of {BATCH_SIZE}, {EPOCHS} "
-        f"epochs; one hidden layer of {WIDTH} on digits, two on MNIST-1D. {seeds} seeds; CPU is their median. A band is "
+        f"epochs; one hidden layer of {WIDTH} on digits, two on MNIST-1D. {seeds} seeds; CPU: their median. A band is "
         f"Clopper and Pearson's of the members caught, and takes the pooled scores for independent. The best of each "
         f"number of references is bold."
     ]
@@ -364,7 +383,8 @@ def tables(results: list[Result], machine: Machine, command: str) -> str:
 
 def _table(here: list[Result]) -> list[str]:
     head = ["references", "attack", "AUC (seeds)", *(f"members caught at {100 * rate:g} % false" for rate in RATES)]
-    head += ["targets", "members, others", "CPU seconds an audit"]
+    rates = ", ".join(f"{100 * rate:g} %" for rate in RATES)
+    head += ["targets", "members, others", "CPU seconds an audit", f"on sacroml's targets: AUC, caught at {rates}"]
     lines = [head, ["---"] * len(head)]
     for number in sorted({one.num_references for one in here}):
         same = [one for one in here if one.num_references == number]
@@ -393,19 +413,30 @@ def _row(one: Result, best: list[float]) -> list[str]:
         str(one.num_targets),
         f"{one.num_members:,}, {one.num_nonmembers:,}",
         f"{statistics.median(one.cpu_seconds):.2g}",
+        "" if one.shared is None else _shared(one.shared),
     ]
 
 
+def _shared(measures: list[float]) -> str:
+    auc, *shares = measures
+    return ", ".join([f"{auc:.3f}", *(f"{100 * share:.1f} %" for share in shares)])
+
+
 def _verdict(here: list[Result]) -> str:
-    """Where another attack is ahead of what byrote chooses."""
-    names = ["AUC", *(f"{100 * rate:g} %" for rate in RATES)]
+    """Where a peer is ahead of what byrote chooses: on the same targets, with as many references or with none."""
+    names = ["AUC", *(f"caught at {100 * rate:g} %" for rate in RATES)]
     said: list[str] = []
     for own in (one for one in here if one.attack == CHOICE):
         peers = [one for one in here if one.num_references in (0, own.num_references) and "byrote" not in one.attack]
         for place, name in enumerate(names):
-            ahead = [one.attack for one in peers if _measures(one)[place] > _measures(own)[place]]
+            ahead = [one.attack for one in peers if _against(one)[place] > _against(own, one)[place]]
             said += [f"{own.num_references} references, {name}: {', '.join(ahead)}"] if ahead else []
     return f"Peers ahead of byrote's own choice: {'; '.join(said) or 'none, at any number of references'}."
+
+
+def _against(one: Result, other: Result | None = None) -> list[float]:
+    """Its measures on the targets that both have, as far as is known."""
+    return one.shared if one.shared is not None and (other is None or other.shared is not None) else _measures(one)
 
 
 def _read(path: Path) -> Raw:

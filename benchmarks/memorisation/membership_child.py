@@ -226,7 +226,7 @@ def main(name: str, data_path: str, scores_path: str, seed: int, references: lis
     """Attack every target that the package's cost allows."""
     torch.set_num_threads(1)
     torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)  # noqa: TID251 - both packages draw from NumPy's global state
+    np.random.seed(seed)  # noqa: NPY002, TID251 - both packages draw from NumPy's global state
     arrays = dict(np.load(data_path))
     recipe = {key.removeprefix("recipe_"): part.item() for key, part in arrays.items() if key.startswith("recipe_")}
     candidates = (arrays[key] for key in ("x", "y", "inclusion", "probabilities"))
