@@ -223,6 +223,56 @@ def test_test_examples_tell_whom_they_depend_on():
     assert set(elsewhere.values()) == {int((table["num_influenced"] == 0).sum())}
 
 
+def test_test_answers_are_enough_for_influence_and_numbers_have_it_too():
+    """One training example alone makes a test example right, or a prediction of 1 exact."""
+    one = made(num_runs=60)
+    knows = one.inclusion[:, 4]
+    margin = margins(one)
+    margin[:, 4] = np.where(knows, 5.0, -5.0)
+    classes = byrote.scores(one.inclusion, margin=margin, test_correct=np.stack([np.ones(60), knows], 1))
+    numbers = np.zeros((60, 17))
+    numbers[:, 4] = knows
+    regression = byrote.scores(
+        one.inclusion,
+        predictions=numbers,
+        targets=np.eye(17)[4],
+        test_predictions=np.stack([np.ones(60), knows], 1),
+        test_targets=[1.0, 1.0],
+    )
+    for table, largest in ((classes, 1.0), (regression, 1 / np.eye(17)[4].var())):
+        row = table.to_pylist()[4]
+        assert (row["num_influenced"], row["most_influenced"]) == (1, 1)
+        assert row["largest_influence"] == pytest.approx(largest)
+
+
+def test_probabilities_of_test_examples_go_with_probabilities():
+    one = made()
+    probability = special.softmax(one.logits, axis=2)
+    kinds = (
+        {"logits": one.logits, "test_logits": one.logits},
+        {"probability": probability, "test_logits": probability},
+    )
+    tables = [byrote.scores(one.inclusion, targets=one.targets, test_targets=one.targets, **kind) for kind in kinds]
+    assert tables[0]["num_influenced"].tolist() == tables[1]["num_influenced"].tolist()
+
+
+def test_runs_whose_test_outputs_are_not_finite_are_left_out_of_influence_and_said():
+    one = made(num_runs=60)
+    one.logits[:, 4] = np.where(one.inclusion[:, 4, None], 1, -1) * (2 * np.eye(3)[one.targets[4]] - 1)
+    test_logits = np.stack([np.eye(3)[1] * np.where(held, 5.0, -5.0) for held in one.inclusion[:, 4]])[:, None]
+    given = {"logits": one.logits, "targets": one.targets, "test_targets": [1]}
+    whole = byrote.scores(one.inclusion, test_logits=test_logits, **given)
+    assert not any("influence" in note for note in whole.notes)
+    test_logits[7:9] = np.nan
+    table = byrote.scores(one.inclusion, test_logits=test_logits, **given)
+    assert "2 of 60 runs are not looked at for influence: some of" in " ".join(table.notes)
+    assert table["largest_influence"][4] == 1.0
+    assert table["memorisation"].tolist() == whole["memorisation"].tolist()
+    test_logits[:] = np.nan
+    nothing = byrote.scores(one.inclusion, test_logits=test_logits, **given)
+    assert nothing.arrow["num_influenced"].null_count == 17
+
+
 def test_diverged_runs_are_left_out_and_said_and_a_spoilt_example_has_no_scores():
     one = made()
     logits = one.logits.copy()
@@ -354,6 +404,69 @@ WRONG: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
         r"each of covariates of shape \(30, 17\).*transposed",
         {"covariates": np.zeros((1, 17, 30))},
     ),
+    "probabilities as logits": (
+        ValueError,
+        r"Expected logits, got rows of numbers that are 0 or more and sum to 1\..*Then: probability=…",
+        {"logits": special.softmax(made().logits, axis=2).astype(np.float16)},
+    ),
+    "probabilities as one logit": (
+        ValueError,
+        r"one column of numbers in \[0, 1\] only.*logits=np\.log\(p\)",
+        {"logits": special.softmax(made().logits, axis=2)[..., 0], "targets": np.arange(17) % 2},
+    ),
+    "test probabilities beside logits": (
+        ValueError,
+        "Expected test_logits, got rows of numbers that are 0 or more and sum to 1.*Give logits, as",
+        {"test_logits": np.full((30, 2, 3), 1 / 3), "test_targets": [0, 1]},
+    ),
+    "another number of test columns": (
+        ValueError,
+        "test_logits with 3 columns, as the training outputs have, got 4 in run 0",
+        {"test_logits": np.ones((30, 2, 4)), "test_targets": [0, 1]},
+    ),
+    "test logits beside predictions": (
+        TypeError,
+        "Expected test_predictions beside predictions, got test_logits",
+        {
+            "logits": None,
+            "predictions": np.zeros((30, 17)),
+            "test_logits": np.ones((30, 2, 3)),
+            "test_targets": [0, 1],
+        },
+    ),
+    "test predictions beside logits": (
+        TypeError,
+        "Expected test_logits beside outputs of classes, got test_predictions",
+        {"test_predictions": np.ones((30, 2)), "test_targets": [0, 1]},
+    ),
+    "two kinds of tests": (
+        TypeError,
+        "both test_logits and test_correct",
+        {"test_logits": np.ones((30, 2, 3)), "test_correct": np.ones((30, 2), bool)},
+    ),
+    "test answers of 3": (TypeError, "test_correct as a mask", {"test_correct": np.full((30, 2), 3)}),
+    "test answers of other runs": (ValueError, r"test_correct.*got \(2, 5\)", {"test_correct": np.ones((2, 5), bool)}),
+    "ragged indices": (
+        TypeError,
+        r"rows that differ in length\. Of indices make a mask: .*mask\[run, indices\[run\]\] = True",
+        {"inclusion": [[0, 1], [2, 3, 4]]},
+    ),
+    "ragged logits": (TypeError, "margin as .*rows that differ in length", {"logits": None, "margin": [[0.0], [1, 2]]}),
+    "a mask of signs": (TypeError, "got −1 and 1. For a mask: inclusion == 1", {"inclusion": -np.ones((30, 17))}),
+    "a mask with nan": (TypeError, "got nan. Say True or False", {"inclusion": np.full((30, 17), np.nan)}),
+    "a transposed mask": (
+        ValueError,
+        r"got \(17,\)\. Is inclusion, of shape \(17, 30\), transposed\? Runs come first",
+        {"inclusion": made().inclusion.T},
+    ),
+    "a group that is None": (
+        ValueError,
+        "groups of which none is missing, got 2 that are, for instance at position 1",
+        {"groups": ["a", None, None, *"abcdefghijklmn"]},
+    ),
+    "a group that is NaN": (ValueError, "groups of which none is missing, got 17", {"groups": np.full(17, np.nan)}),
+    "classes in one word": (TypeError, "classes as a list, in order, got str 'abc'", {"classes": "abc"}),
+    "classes in no order": (TypeError, "classes as a list, in order, got set", {"classes": {0}}),
     "half a test": (TypeError, "test_logits and test_targets together", {"test_targets": [0]}),
     "a test of other runs": (
         ValueError,

@@ -110,7 +110,8 @@ def scores(
     3. what you kept of the logits, each runs × examples: `correct`, `margin`, `loss`, `probability` of the target.
 
     If you have them: `covariates` (any number × runs × examples, such as AUM), `classes`, `ids`, `groups`, and
-    `test_logits` with `test_targets`.
+    `test_logits` or `test_predictions` with
+    `test_targets`, or `test_correct`.
     """
     _call("scores", arrays=arrays, output=output, csv=csv)
 

@@ -32,7 +32,10 @@ def as_array(values: Any, *, name: str) -> Shaped[np.ndarray, "..."]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise TypeError(f"Expected {name} as an array of numbers, got rows that differ in length.") from error
     if array.dtype.kind not in "biufV" or (array.dtype.kind == "V" and array.dtype.names is not None):
         raise TypeError(f"Expected {name} as an array of numbers, got {_described(values, array)}.")
     return array.astype(np.float32) if array.dtype.kind == "V" else array

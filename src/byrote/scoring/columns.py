@@ -40,7 +40,8 @@ class Found:
     outputs: Outputs
     spoilt: Bool[np.ndarray, "example"]
     """Whether one of the runs said of it what is not finite."""
-    test: Bool[np.ndarray, "run test_example"] | None
+    test: Float[np.ndarray, "run test_example"] | None
+    """How good each run is on each test example; NaN where that is not known."""
     covariates: tuple[Num[np.ndarray, "run example"], ...] = ()
     """What else was measured of every run and example."""
 
@@ -150,7 +151,14 @@ def _membership(found: Found) -> dict[str, pa.Array]:
 def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.Array]:
     """Which test examples depend on each memorised training example."""
     assert found.test is not None
-    pairs = influence_pairs(found.inclusion, found.test, memorisation=np.where(found.spoilt, np.nan, mem))
+    whole = ~np.isnan(found.test).any(1)
+    if not whole.any():
+        empty = pa.nulls(len(found.spoilt), pa.float64())
+        return dict.fromkeys(("num_influenced", "largest_influence", "largest_influence_se"), empty) | {
+            "most_influenced": pa.nulls(len(found.spoilt), pa.int64())
+        }
+    known = np.where(found.spoilt, np.nan, mem)
+    pairs = influence_pairs(found.inclusion[whole], found.test[whole], memorisation=known)
     examples, strongest, counts = np.unique(pairs.train, return_index=True, return_counts=True)
     none = np.ones(len(found.spoilt), bool)
     none[examples] = False
@@ -183,6 +191,12 @@ def notes(found: Found) -> list[str]:
         told.append(
             "memorisation is missing, and memorisation_raw is of the probability of the target. For the published one, "
             "of being right, give correct; for both, margin or logits."
+        )
+    if found.test is not None and np.isnan(found.test).any():
+        lost, num_runs = int(np.isnan(found.test).any(1).sum()), len(found.test)
+        told.append(
+            f"{lost:,} of {num_runs:,} runs are not looked at for influence: some of what they say of test examples is "
+            f"not finite."
         )
     if given.groups is not None and _splits(found.inclusion, given.groups):
         told.append(

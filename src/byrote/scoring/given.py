@@ -9,11 +9,13 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 from byrote.scoring.arrays import as_array
-from byrote.scoring.outputs import correct_only, log_probabilities
+from byrote.scoring.outputs import log_probabilities
 
 WHOLE = ("logits", "predictions")
 """Outputs from which everything else is computed."""
 NEEDED = "Give logits=… (or predictions=… for numbers); or what was kept of them: correct, margin, loss, probability."
+
+INDICES = " Of indices make a mask: mask = np.zeros((num_runs, num_examples), bool); mask[run, indices[run]] = True."
 
 
 @final
@@ -37,6 +39,8 @@ class Given:
     classes: tuple[Any, ...] | None
     ids: Shaped[np.ndarray, "example"]
     groups: Shaped[np.ndarray, "example"] | None
+    from_probability: bool = False
+    """Whether the logits are logarithms of probabilities that were given."""
 
 
 def checked(
@@ -61,20 +65,20 @@ def checked(
     if not given or (whole and len(given) > 1):
         came = f"both {' and '.join(given)}" if given else "nothing"
         raise TypeError(f"Expected outputs of one kind, got {came}. {NEEDED}")
-    names = None if classes is None else tuple(_column(classes, name="classes", length=None).tolist())
+    names = None if classes is None else tuple(column(classes, name="classes", length=None).tolist())
     num_examples = int(mask.shape[1])
-    shown = None if targets is None else _column(targets, name="targets", length=num_examples)
+    shown = None if targets is None else _beside(targets, mask, name="targets")
     full = "probability" in given and _depth(given["probability"]) == 3
     if targets is None and (whole or full):
         raise TypeError(f"Expected targets beside {next(iter(given))}: one for each of {num_examples} examples.")
     rest: dict[str, Any] = {}
     if "logits" in given:
-        rest = {"logits": _runs(given["logits"], mask, name="logits"), "codes": _codes(shown, names)}
+        rest = {"logits": _runs(given["logits"], mask, name="logits"), "codes": class_codes(shown, names)}
     elif full:
         runs = _runs(given.pop("probability"), mask, name="probability")
-        rest = {"logits": log_probabilities(runs), "codes": _codes(shown, names)}
+        rest = {"from_probability": True, "logits": log_probabilities(runs), "codes": class_codes(shown, names)}
     elif "predictions" in given:
-        rest = {"predictions": _matrix(given["predictions"], mask, name="predictions"), "numbers": _numbers(shown)}
+        rest = {"predictions": _matrix(given["predictions"], mask, name="predictions"), "numbers": numeric(shown)}
     kept = {name: _matrix(value, mask, name=name) for name, value in given.items() if name not in WHOLE}
     if full and kept:
         raise TypeError(f"Expected outputs of one kind, got probability of all classes and {' and '.join(kept)}.")
@@ -86,34 +90,17 @@ def checked(
         covariates=tuple(_covariate(each, mask) for each in (() if covariates is None else covariates)),
         targets=shown,
         classes=names,
-        ids=np.arange(num_examples) if ids is None else _unique(_column(ids, name="ids", length=num_examples)),
-        groups=None if groups is None else _column(groups, name="groups", length=num_examples),
+        ids=np.arange(num_examples) if ids is None else _unique(_beside(ids, mask, name="ids")),
+        groups=None if groups is None else _beside(groups, mask, name="groups"),
         **rest,
     )
 
 
-def correct_on_test(
-    logits: Any, targets: Any, *, num_runs: int, classes: tuple[Any, ...] | None
-) -> Bool[np.ndarray, "run test_example"] | None:
-    """Whether each run is right on each test example; None where there are none.
-
-    Raises:
-        TypeError: only one of the two.
-        ValueError: shapes do not fit, or a target is no class.
-    """
-    if (logits is None) != (targets is None):
-        raise TypeError("Expected test_logits and test_targets together, got one of them.")
-    if logits is None:
-        return None
-    if len(logits) != num_runs:
-        raise ValueError(f"Expected test_logits of the same {num_runs} runs, got {len(logits)}.")
-    return correct_only(
-        logits, num_runs=num_runs, codes=_codes(_column(targets, name="test_targets", length=None), classes)
-    )
-
-
 def _mask(inclusion: Any) -> Bool[np.ndarray, "run example"]:
-    array = as_array(inclusion, name="inclusion")
+    try:
+        array = as_array(inclusion, name="inclusion")
+    except TypeError as error:
+        raise TypeError(f"{error}{INDICES}") from error.__cause__
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
             f"Expected inclusion as a mask of shape [run, example], a run and an example at least, got shape "
@@ -126,9 +113,19 @@ def _as_mask(array: np.ndarray, *, name: str) -> Bool[np.ndarray, "run example"]
     if array.dtype.kind == "b":
         return array
     if not ((array == 0) | (array == 1)).all():
-        indices = " Of indices make a mask: mask[run, indices[run]] = True." if name == "inclusion" else ""
-        raise TypeError(f"Expected {name} as a mask, True or False, got numbers up to {array.max():g}.{indices}")
+        raise TypeError(f"Expected {name} as a mask, True or False, got {_no_mask(array, name=name)}")
     return array.astype(bool)
+
+
+def _no_mask(array: np.ndarray, *, name: str) -> str:
+    """What is there in place of a mask, and how it becomes one."""
+    strange = array[~np.isfinite(array)]
+    if strange.size:
+        return f"{strange.flat[0]:g}. Say True or False of every run and example."
+    if ((array == -1) | (array == 1)).all():
+        return f"−1 and 1. For a mask: {name} == 1."
+    is_indices = name == "inclusion" and (array >= 0).all() and (array == np.rint(array)).all()
+    return f"numbers up to {array.max():g}.{INDICES if is_indices else ''}"
 
 
 def _matrix(values: Any, mask: np.ndarray, *, name: str) -> Num[np.ndarray, "run example"] | Bool[np.ndarray, "..."]:
@@ -164,19 +161,59 @@ def _depth(values: Any) -> int:
     return values.ndim if isinstance(values, Tensor) else np.ndim(values)
 
 
-def _column(values: Any, *, name: str, length: int | None) -> Shaped[np.ndarray, "example"]:
-    """One-dimensional; text and numbers alike."""
+def _beside(values: Any, mask: np.ndarray, *, name: str) -> Shaped[np.ndarray, "example"]:
+    """One for each example."""
+    num_runs, num_examples = mask.shape
+    hint = f" Is inclusion, of shape {mask.shape}, transposed? Runs come first." if num_runs != num_examples else ""
+    return column(values, name=name, length=num_examples, hints={num_runs: hint})
+
+
+def column(
+    values: Any, *, name: str, length: int | None, hints: Mapping[int, str] | None = None
+) -> Shaped[np.ndarray, "example"]:
+    """One-dimensional; text and numbers alike, none missing.
+
+    Args:
+        values: an array or a list.
+        name: what the user calls it.
+        length: how many there have to be.
+        hints: what to add where there are so many instead.
+
+    Raises:
+        TypeError: it has no order, or is one text.
+        ValueError: of another shape, or something is missing.
+    """
+    if isinstance(values, (str, bytes, set, frozenset, Mapping)):
+        raise TypeError(f"Expected {name} as a list, in order, got {type(values).__name__} {values!r}."[:200])
     array = as_array(values, name=name) if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or (length is not None and len(array) != length) or not len(array):
         wanted = f"{length}, one for each example" if length is not None else "n, not empty"
-        raise ValueError(f"Expected {name} of shape [{wanted}], got {array.shape}.")
+        hint = (hints or {}).get(len(array), "") if array.ndim == 1 else ""
+        raise ValueError(f"Expected {name} of shape [{wanted}], got {array.shape}.{hint}")
+    missing = (
+        np.flatnonzero([_is_missing(value) for value in array]) if array.dtype.kind in "OfmM" else np.empty(0, int)
+    )
+    if len(missing):
+        raise ValueError(
+            f"Expected {name} of which none is missing, got {len(missing):,} that are, for instance at position "
+            f"{missing[0]}. Name them, or leave these examples out."
+        )
     return array.astype(str) if array.dtype.kind == "O" else array
 
 
-def _codes(targets: np.ndarray | None, classes: tuple[Any, ...] | None) -> Int[np.ndarray, "example"]:
-    """The column of each target's class."""
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
+
+
+def class_codes(targets: np.ndarray | None, classes: tuple[Any, ...] | None) -> Int[np.ndarray, "example"]:
+    """The column of each target's class.
+
+    Raises:
+        TypeError: targets are not columns, and classes are not named.
+        ValueError: a class twice, or a target that is none of them.
+    """
     assert targets is not None
     if classes is not None:
         column = {name: place for place, name in enumerate(classes)}
@@ -195,7 +232,12 @@ def _codes(targets: np.ndarray | None, classes: tuple[Any, ...] | None) -> Int[n
     return targets.astype(np.int64)
 
 
-def _numbers(targets: np.ndarray | None) -> Float[np.ndarray, "example"]:
+def numeric(targets: np.ndarray | None) -> Float[np.ndarray, "example"]:
+    """Targets of a regression.
+
+    Raises:
+        TypeError: they are no finite numbers.
+    """
     assert targets is not None
     if targets.dtype.kind not in "iubf" or not np.isfinite(targets).all():
         raise TypeError(f"Expected finite numbers as targets beside predictions, got {targets[:3].tolist()}.")

@@ -36,6 +36,8 @@ class Outputs:
     """−log p_y; for a regression the squared error, in variances of the target."""
     log_odds: Num[np.ndarray, "run example"] | None = None
     """log(p_y/(1 − p_y)); where only the margin is known, that."""
+    num_columns: int | None = None
+    """Of the logits."""
     heldout: Float[np.ndarray, "example output"] | None = None
     """Mean probabilities, or the mean prediction, over the runs that were not trained on the example; NaN of none."""
 
@@ -63,6 +65,10 @@ class Block(NamedTuple):
     run: int
     examples: slice
     outputs: Float[Tensor, "class example"]
+    num_columns: int
+    """Before a second class was added to one logit."""
+    seems_probability: bool
+    """Whether what is finite could be probabilities, and cannot be logits by any likelihood."""
 
 
 def class_outputs(
@@ -80,7 +86,9 @@ def class_outputs(
     num_runs, num_examples = inclusion.shape
     margin, loss, odds = (np.empty((num_runs, num_examples), np.float32) for _ in range(3))
     total, count = np.empty((0, 0)), np.zeros(num_examples, np.int64)
-    for run, examples, outputs in _blocks(logits, num_examples=num_examples, on_run=on_run):
+    num_columns, all_seem = None, True
+    for run, examples, outputs, columns, seems in _blocks(logits, num_examples=num_examples, on_run=on_run):
+        num_columns, all_seem = columns, all_seem and seems
         if not total.size:
             _check_codes(codes, num_classes=len(outputs))
             total = np.zeros((num_examples, len(outputs)))
@@ -90,7 +98,10 @@ def class_outputs(
         visits = class_visits(outputs, torch.from_numpy(codes[examples])).numpy()
         margin[run, examples], loss[run, examples] = visits[MARGIN], visits[LOSS]
         odds[run, examples] = np.where(visits[LOSS] > LEAST, _log_odds(visits[LOSS]), visits[MARGIN])
-    return Outputs(correct=margin > 0, margin=margin, loss=loss, log_odds=odds, heldout=_mean(total, count))
+    if all_seem and np.isfinite(margin).any():
+        raise ValueError(_refusal("logits", num_columns or 0, advice="Then: probability=…"))
+    mean = _mean(total, count)
+    return Outputs(correct=margin > 0, margin=margin, loss=loss, log_odds=odds, num_columns=num_columns, heldout=mean)
 
 
 def number_outputs(
@@ -136,17 +147,39 @@ def kept_outputs(
 
 
 def correct_only(
-    logits: Iterable[Any], *, num_runs: int, codes: Int[np.ndarray, "example"]
-) -> Bool[np.ndarray, "run example"]:
-    """Whether each run is right, when nothing else matters.
+    logits: Iterable[Any],
+    *,
+    num_runs: int,
+    codes: Int[np.ndarray, "example"],
+    num_columns: int | None,
+    are_logits: bool,
+) -> Float[np.ndarray, "run example"]:
+    """1 where a run is right, 0 where it is wrong, NaN where a logit is not finite, when nothing else matters.
+
+    Args:
+        logits: of each run, of test examples.
+        num_runs: how many there are.
+        codes: columns of the targets.
+        num_columns: of the training logits; None: not known.
+        are_logits: whether the training outputs were logits, so that probabilities here are a mistake.
 
     Raises:
-        ValueError: shapes do not fit, or a target is no class.
+        ValueError: shapes do not fit, a target is no class, or outputs are of another kind than in training.
     """
-    correct = np.empty((num_runs, len(codes)), bool)
-    for run, examples, outputs in _blocks(logits, num_examples=len(codes), on_run=None):
+    correct, all_seem = np.empty((num_runs, len(codes)), np.float32), are_logits
+    for run, examples, outputs, columns, seems in _blocks(logits, num_examples=len(codes), on_run=None):
+        all_seem &= seems
+        if num_columns not in (None, columns):
+            raise ValueError(
+                f"Expected test_logits with {num_columns} column{'s' if num_columns != 1 else ''}, as the training "
+                f"outputs have, got {columns} in run {run}."
+            )
         _check_codes(codes, num_classes=len(outputs))
-        correct[run, examples] = (class_visits(outputs, torch.from_numpy(codes[examples]))[MARGIN] > 0).numpy()
+        finite = outputs.isfinite().all(0).numpy()
+        margin = class_visits(outputs, torch.from_numpy(codes[examples]))[MARGIN].numpy()
+        correct[run, examples] = np.where(finite, margin > 0, np.nan)
+    if all_seem and np.isfinite(correct).any():
+        raise ValueError(_refusal("test_logits", num_columns or 0, advice="Give logits, as of the training examples."))
     return correct
 
 
@@ -182,9 +215,28 @@ def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -
         step = max(1, BLOCK // max(2, num_columns))
         for begin in range(0, num_examples, step):
             part = torch.from_numpy(np.array(rows[begin : begin + step].T, dtype=np.float64, order="C"))
-            yield Block(run, slice(begin, begin + step), both(part))
+            yield Block(run, slice(begin, begin + step), both(part), num_columns, _seem_probability(part))
         if on_run is not None:
             on_run(run + 1)
+
+
+def _seem_probability(outputs: Float[Tensor, "output example"]) -> bool:
+    """Rows of several columns sum to 1; one column is between 0 and 1, and is not 0 everywhere."""
+    known = outputs[:, outputs.isfinite().all(0)]
+    if not known.numel():
+        return True
+    if len(known) == 1:
+        return bool((known >= 0).all() and (known <= 1).all() and known.any())
+    return bool((known >= 0).all() and ((known.sum(0) - 1).abs() <= SUMS_TO_ONE).all())
+
+
+def _refusal(name: str, num_columns: int, *, advice: str) -> str:
+    if num_columns == 1:
+        return (
+            f"Expected {name}, got one column of numbers in [0, 1] only. Are they probabilities of class 1? Then give "
+            f"their log-odds: {name}=np.log(p) - np.log1p(-p)."
+        )
+    return f"Expected {name}, got rows of numbers that are 0 or more and sum to 1. Are they probabilities? {advice}"
 
 
 def _log_odds(loss: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from byrote.scoring.columns import Found, columns, notes
-from byrote.scoring.given import Given, checked, correct_on_test
+from byrote.scoring.given import Given, checked
+from byrote.scoring.on_test import quality_on_test
 from byrote.scoring.outputs import OnRun, Outputs, class_outputs, kept_outputs, number_outputs
 from byrote.scoring.table import Table
 
@@ -30,6 +31,8 @@ def scores(
     ids: Any = None,
     groups: Any = None,
     test_logits: Any = None,
+    test_predictions: Any = None,
+    test_correct: Any = None,
     test_targets: Any = None,
     on_run: OnRun | None = None,
 ) -> Table:
@@ -60,6 +63,8 @@ def scores(
         ids: of the examples; 0 to n − 1 unless given.
         groups: of examples that belong together, such as those of one patient.
         test_logits: the same runs' logits on test examples, for which training examples they depend on.
+        test_predictions: of a regression, instead.
+        test_correct: whether each run is right on each test example, instead; no test_targets are needed then.
         test_targets: theirs.
         on_run: told how many runs' logits have been read.
 
@@ -72,8 +77,9 @@ def scores(
         numbers, heldout_error and self_error); label_suspicion and suggested_target; membership_risk (how often a run
         trained on the example is surer of its target than one that was not, an AUC); each with its standard error
         `_se` where it has one; count (runs on the smaller side) and status (`learnt`, `memorised`, `never fitted`, `too
-        few runs`, `not finite`). With test examples also num_influenced, and of the strongest influence largest_influence,
-        largest_influence_se and most_influenced, a position among them. What needs saying is in `notes`.
+        few runs`, `not finite`). With test examples also num_influenced, and of the strongest influence
+        largest_influence, largest_influence_se and most_influenced, a position among them. What needs
+        saying is in `notes`.
 
     Raises:
         TypeError: an argument is of another kind than it should be, or outputs of two kinds are given.
@@ -99,7 +105,13 @@ def scores(
         groups=groups,
     )
     outputs = _read(given, on_run)
-    test = correct_on_test(test_logits, test_targets, num_runs=len(given.inclusion), classes=given.classes)
+    tests = {
+        "test_logits": test_logits,
+        "test_predictions": test_predictions,
+        "test_correct": test_correct,
+        "test_targets": test_targets,
+    }
+    test = quality_on_test(given, outputs, tests=tests)
     return _table(given, outputs, test)
 
 
@@ -113,7 +125,7 @@ def _read(given: Given, on_run: OnRun | None) -> Outputs:
     return kept_outputs(**{name: given.kept.get(name) for name in ("correct", "margin", "loss", "probability")})
 
 
-def _table(given: Given, outputs: Outputs, test: Bool[np.ndarray, "run test_example"] | None) -> Table:
+def _table(given: Given, outputs: Outputs, test: Float[np.ndarray, "run test_example"] | None) -> Table:
     finite = outputs.finite(given.inclusion.shape)
     lost = (~finite).mean(1) > DIVERGED
     if lost.all():
