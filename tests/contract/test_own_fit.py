@@ -1,6 +1,8 @@
 """Learners that are no PyTorch modules: anything that fits and predicts."""
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import byrote
 from byrote import Task
 from byrote.core import ModelError, StoreError, derive
 from byrote.data import balanced_subset
+from byrote.measures import influence_pairs
 from cheap_runs import task_of
 
 CLASSES, NUMBERS = task_of(num_train=60, num_test=20), task_of(num_train=60, num_classes=0)
@@ -99,13 +102,87 @@ def test_the_folder_of_another_task_is_refused(tmp_path: Path) -> None:
         (lambda x: ["cat"] * len(x), "class codes"),
         (lambda x: np.full((len(x), 3), np.nan), "NaN or infinite"),
         (lambda x: 1 / 0, "failed: .*division by zero"),
-        (None, "failed: .*not callable"),
+        (None, "fit to return a function of inputs, got NoneType.*return model.predict_proba"),
+        (lambda x: np.full(len(x), 0.3), r"class codes 0 to 2, got 0\.3\. For probabilities .* \[1 − p, p\]"),
+        (lambda x: np.full(len(x), 3), "class codes 0 to 2, got 3"),
+        (lambda x: np.full(len(x), -1.0), "class codes 0 to 2, got -1"),
     ],
-    ids=["wrong shape", "names", "nan", "error", "nothing"],
+    ids=["wrong shape", "names", "nan", "error", "nothing", "scores", "a class too many", "a class too few"],
 )
 def test_what_a_predictor_should_give_is_said(given: Any, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         byrote.fit_and_score(CLASSES, lambda indices, seed: given, runs=4)
+
+
+def of_kind(kind: str, x: np.ndarray) -> Any:
+    right = np.eye(3)[np.zeros(len(x), int)]
+    return {"codes": right.argmax(1), "probabilities": 0.7 * right + 0.1, "logits": 5 * right - 2}[kind]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("codes", "probabilities"), ("probabilities", "codes"), ("logits", "probabilities")]
+)
+def test_outputs_of_two_kinds_are_refused_with_the_run_and_the_part(first: str, then: str, tmp_path: Path) -> None:
+    runs: list[int] = []
+
+    def changing(indices: np.ndarray, seed: int) -> Any:
+        runs.append(seed)
+        return lambda x: of_kind(first if len(runs) < 3 else then, x)
+
+    with pytest.raises(ModelError, match=r"as run 0 gave of the training examples, got .* of the training .* in run 2"):
+        byrote.fit_and_score(CLASSES, changing, runs=4, out=tmp_path)
+    with pytest.raises(ModelError, match=r"got .* of the test examples in run 0"):
+        byrote.fit_and_score(
+            CLASSES, lambda indices, seed: lambda x: of_kind(first if len(x) == 60 else then, x), runs=4
+        )
+
+
+def test_names_of_classes_are_as_good_as_codes() -> None:
+    names = np.array(CLASSES.classes)
+
+    def fit(indices: np.ndarray, seed: int, *, as_names: bool) -> Any:
+        model = KNeighborsClassifier(1).fit(CLASSES.train.x[indices], CLASSES.train.y[indices])
+        return lambda x: names[model.predict(x)] if as_names else model.predict(x)
+
+    tables = [byrote.fit_and_score(CLASSES, partial(fit, as_names=each), runs=10) for each in (True, False)]
+    assert tables[0].arrow.equals(tables[1].arrow)
+
+
+def test_codes_and_numbers_tell_whom_test_examples_depend_on() -> None:
+    """Of codes exactly as of the probabilities that they are the largest of."""
+
+    def codes(indices: np.ndarray, seed: int) -> Any:
+        return KNeighborsClassifier(1).fit(CLASSES.train.x[indices], CLASSES.train.y[indices]).predict
+
+    table = byrote.fit_and_score(CLASSES, codes, runs=10)
+    mask = np.stack([balanced_subset(num_units=60, fraction=0.7, draw=0, index=index) for index in range(10)])
+    right = np.stack([codes(np.flatnonzero(one), 0)(CLASSES.test.x) == CLASSES.test.y for one in mask])
+    pairs = influence_pairs(mask, right, memorisation=table["memorisation_raw"])
+    assert table["num_influenced"].tolist() == np.bincount(pairs.train, minlength=60).tolist()
+    assert table["num_influenced"].sum() > 0
+    with_tests = task_of(num_train=60, num_test=20, num_classes=0)
+    assert byrote.fit_and_score(with_tests, tree(with_tests), runs=10)["num_influenced"].sum() > 0
+
+
+RATE = 3
+
+
+def neighbours(indices: np.ndarray, seed: int) -> Any:
+    return KNeighborsClassifier(RATE).fit(CLASSES.train.x[indices], CLASSES.train.y[indices]).predict
+
+
+def test_fits_are_made_anew_when_a_value_of_the_module_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = byrote.fit_and_score(CLASSES, neighbours, runs=4, out=tmp_path)
+    monkeypatch.setitem(globals(), "RATE", 1)
+    second = byrote.fit_and_score(CLASSES, neighbours, runs=4, out=tmp_path)
+    assert second.arrow.equals(byrote.fit_and_score(CLASSES, neighbours, runs=4).arrow)
+    assert not first.arrow.equals(second.arrow)
+
+
+@pytest.mark.parametrize("runs", ["8", 4.5, None])
+def test_runs_are_a_whole_number(runs: Any) -> None:
+    with pytest.raises(TypeError, match="runs as a whole number, got"):
+        inspect.unwrap(byrote.fit_and_score)(CLASSES, tree(CLASSES), runs=runs)
 
 
 def test_a_few_runs_are_too_few() -> None:
