@@ -133,6 +133,31 @@ def test_rare_but_right_labels_are_not_flagged():
     assert flagged_right / right < 0.03
 
 
+def coverage(*, seeds: range, number: int) -> list[bool]:
+    """Whether the interval of the share of wrong labels has the true share, at several shares."""
+    covered: list[bool] = []
+    for seed in seeds:
+        case = world(100 + seed, number=number)
+        for fraction in (0.0, 0.03, 0.1, 0.25):
+            given = uniform_flips(case.true, num_classes=CLASSES, fraction=fraction, seed=seed).targets
+            wrong = label_errors(case.inclusion, case.logits, given).wrong
+            assert wrong.count == number
+            covered.append(wrong.low <= (given != case.true).mean() <= wrong.high)
+    return covered
+
+
+def test_the_interval_of_the_share_of_wrong_labels_has_it():
+    """Eight data sets; at a coverage of 95 % three misses or more would be drawn less than once in a hundred times."""
+    assert sum(coverage(seeds=range(2), number=500)) >= 6
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_share_of_wrong_labels_has_it_as_often_as_it_says():
+    """Two hundred data sets; at a coverage of 95 % fewer than 90 % would be drawn less than once in three hundred times."""
+    covered = coverage(seeds=range(50), number=1000)
+    assert np.mean(covered) >= 0.9
+
+
 def test_other_runs_change_probabilities_by_their_standard_errors():
     """Two halves of the runs: where the probability is not settled, differences have their stated size."""
     case = world(11, runs=32)

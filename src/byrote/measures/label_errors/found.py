@@ -17,7 +17,7 @@ LEAD = 3.0
 """Standard deviations by which held-out networks must be better than chance. Chance is that of given predictions; that
 two examples train the networks which the other's label is held against up to doubles its variance.
 """
-OVERLOOKED = 0.2
+OVERLOOKED = 0.1
 """Where no wrong label is found, but more than such a share may have been overlooked, none is called right."""
 MISFIT = 0.3
 """Wrong labels are not quite like invented ones: on networks, tasks and noise of several kinds, 5 % to 40 % of it, the

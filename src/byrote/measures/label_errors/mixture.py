@@ -13,8 +13,8 @@ SHARES = (0.001, 0.5)
 """Shares of wrong labels that are looked for. Were it more than half, they would be what the networks learn."""
 DEVIANCE = 3.841458820694124
 """Within the 95 % set twice the log-likelihood is lower than at its best by at most this: χ², one degree of freedom."""
-SETTLED = 0.01
-"""To so much the ends of the set are found, in log-odds; what is as near to a bound sits at it."""
+NEAR = 0.05
+"""To so much the ends of the set are found, in log-odds, outwards; what is as near to a bound sits at it."""
 FIRST_SHARE = 0.1
 """Where the search for it begins."""
 
@@ -39,12 +39,12 @@ class Odds(NamedTuple):
     @property
     def at_lower_bound(self) -> bool:
         """Whether the share of wrong labels is the smallest that is looked for."""
-        return float(self.parameters[-1]) <= log_odds_of(SHARES[0]) + SETTLED
+        return float(self.parameters[-1]) <= log_odds_of(SHARES[0]) + NEAR
 
     @property
     def at_upper_bound(self) -> bool:
         """Whether the share of wrong labels is the largest that is looked for."""
-        return float(self.parameters[-1]) >= log_odds_of(SHARES[1]) - SETTLED
+        return float(self.parameters[-1]) >= log_odds_of(SHARES[1]) - NEAR
 
     def of(self, doubt: Float[np.ndarray, "example"]) -> Float[np.ndarray, "example"]:
         """Probabilities, on straight lines between bins."""
@@ -130,32 +130,31 @@ def shares(
         best: from `fit`.
         bins: as for `fit`.
         right: as for `fit`.
-        start: as for `fit`; every share begins there, too, lest it be stuck where the best one was.
+        start: as for `fit`; the outermost shares begin there, too, lest they be stuck where the best one was.
         bounds: as for `fit`.
         num_invented: how many invented labels are in the bins.
     """
     number = float(bins.given.sum())
-    allowed = DEVIANCE * (1 + number / num_invented) / (2 * number)
-    least = _loss(best.parameters, bins, right)
+    allowed = _loss(best.parameters, bins, right) + DEVIANCE * (1 + number / num_invented) / (2 * number)
 
-    def at(log_odds: float) -> Float[np.ndarray, "parameter"]:
+    def at(log_odds: float, *starts: np.ndarray) -> Float[np.ndarray, "parameter"]:
         def loss(shape: np.ndarray) -> float:
             return _loss(np.append(shape, log_odds), bins, right)
 
-        tried = [_minimum(loss, begin[:-1], bounds=bounds) for begin in (best.parameters, start)]
+        tried = [_minimum(loss, begin[:-1], bounds=bounds) for begin in starts]
         return np.append(min(tried, key=loss), log_odds)
 
-    def excess(log_odds: float) -> float:
-        return _loss(at(log_odds), bins, right) - least - allowed
-
     def end(bound: float) -> Odds:
-        inside, outside = float(best.parameters[-1]), bound
-        if excess(bound) <= 0:
-            inside = bound
-        while abs(outside - inside) > SETTLED:
-            middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
-        return _odds(at(inside), bins, right)
+        outside, inside = at(bound, best.parameters, start), best.parameters
+        if _loss(outside, bins, right) <= allowed:
+            return _odds(outside, bins, right)
+        while abs(outside[-1] - inside[-1]) > NEAR:
+            middle = at(float(outside[-1] + inside[-1]) / 2, inside)
+            if _loss(middle, bins, right) <= allowed:
+                inside = middle
+            else:
+                outside = middle
+        return _odds(outside, bins, right)
 
     return Shares(best, end(log_odds_of(SHARES[0])), end(log_odds_of(SHARES[1])))
 
