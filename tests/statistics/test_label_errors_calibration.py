@@ -153,7 +153,7 @@ def test_the_interval_of_the_share_of_wrong_labels_has_it():
 
 @pytest.mark.slow
 def test_the_interval_of_the_share_of_wrong_labels_has_it_as_often_as_it_says():
-    """Two hundred data sets; at a coverage of 95 % fewer than 90 % would be drawn less than once in three hundred times."""
+    """Two hundred data sets; at 95 % fewer than 90 % would be drawn less than once in three hundred times."""
     covered = coverage(seeds=range(50), number=1000)
     assert np.mean(covered) >= 0.9
 
