@@ -37,7 +37,6 @@ def test_el2n_refuses_a_target_that_is_no_class():
 @pytest.mark.parametrize(
     ("sequence", "events", "never"),
     [
-        ("", 0, True),
         ("0000", 0, True),
         ("1111", 0, False),
         ("0111", 0, False),
@@ -50,6 +49,20 @@ def test_el2n_refuses_a_target_that_is_no_class():
 def test_forgetting_events_of_sequences_counted_by_hand(sequence, events, never):
     counted = forgetting_events(np.array([[step == "1"] for step in sequence], bool).reshape(-1, 1))
     assert (counted.events.item(), counted.never_learnt.item()) == (events, never)
+
+
+@pytest.mark.parametrize("measure", [csl, aum, forgetting_events], ids=["csl", "aum", "forgetting"])
+def test_a_trace_of_no_moments_says_nothing(measure):
+    nothing = np.zeros((0, 3), bool if measure is forgetting_events else float)
+    with pytest.raises(ValueError, match="at least one moment of training, got none"):
+        measure(nothing)
+
+
+def test_numbers_in_place_of_answers_or_classes_are_refused():
+    with pytest.raises(TypeError, match=r"True or False, got float64. Of 0 and 1: correct == 1"):
+        inspect.unwrap(forgetting_events)(np.ones((2, 3)))
+    with pytest.raises(TypeError, match=r"class codes, got float64\. .*Recorder\(regression=True\)"):
+        inspect.unwrap(el2n)(np.zeros((1, 2, 2)), np.array([0.0, 1.0]))
 
 
 def test_csl_and_aum_of_single_precision_traces_are_summed_in_double():

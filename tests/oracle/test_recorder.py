@@ -1,5 +1,6 @@
 """A recorder's answers that are known on paper, and what it refuses."""
 
+import inspect
 import math
 import multiprocessing
 import sys
@@ -81,7 +82,10 @@ def test_each_status():
     table = recorder.scores()
     assert table["status"].tolist() == ["recorded", "not finite", "target changed", "seen less often", "never seen"]
     assert table.arrow["csl"].is_null().to_pylist() == [False, True, False, False, True]
-    assert table.arrow["never_learnt"].is_null().to_pylist() == [False] * 4 + [True]
+    assert table.arrow["never_learnt"].is_null().to_pylist() == [False, True, False, False, True]
+    spoilt = table.to_pylist()[1]
+    assert {name for name, value in spoilt.items() if value is not None} == {"id", "target", "num_updates", "status"}
+    assert spoilt["num_updates"] == 2
 
 
 def test_threshold_samples_flag_what_is_as_low_as_they_are():
@@ -90,6 +94,77 @@ def test_threshold_samples_flag_what_is_as_low_as_they_are():
     assert recorder.scores(threshold_ids=["d"])["flagged"].tolist() == [False, False, True, None]
     with pytest.raises(ValueError, match="got 'z'"):
         recorder.scores(threshold_ids=["z"])
+
+
+def test_few_threshold_samples_are_said_with_their_threshold():
+    recorder = Recorder(120)
+    recorder.update(range(120), torch.arange(120.0)[:, None] * torch.tensor([[1.0, 0.0]]), [0] * 120)
+    (note,) = recorder.scores(threshold_ids=[0, 1]).notes
+    assert note.startswith("flagged: with 2 threshold examples the threshold, an AUM of 0.99, is about their largest")
+    assert recorder.scores(threshold_ids=range(100)).notes == recorder.scores().notes == ()
+    with pytest.raises(ValueError, match="at least one threshold sample"):
+        recorder.scores(threshold_ids=[])
+
+
+def test_infinite_logits_have_no_scores():
+    recorder = Recorder(2)
+    recorder.update([0, 1], [[math.inf, 0.0], [1.0, 0.0]], [0, 0])
+    table = recorder.scores()
+    assert table["status"].tolist() == ["not finite", "recorded"]
+    assert [table.arrow[name].null_count for name in ("aum", "correctness", "csl", "el2n", "confidence")] == [1] * 5
+
+
+def test_epochs_that_were_never_told_are_noted():
+    recorder = Recorder(2, epochs="told")
+    for _ in range(3):
+        recorder.update([0, 1], [[1.0, 0.0], [2.0, 0.0]], [0, 0])
+    (note,) = recorder.scores().notes
+    assert note.startswith("4 visits are left out")
+    assert "call end_epoch() after each" in note
+    recorder.end_epoch()
+    assert recorder.scores().notes == ()
+
+
+def test_another_number_of_outputs_is_refused_after_loading_and_in_merging(tmp_path: Path):
+    three, two, new = Recorder(2), Recorder(2), Recorder(2)
+    three.update([0], [[1.0, 0.0, 0.0]], [0])
+    two.update([1], [[1.0, 0.0]], [0])
+    three.save(tmp_path / "state")
+    loaded = Recorder.load(tmp_path / "state")
+    with pytest.raises(ValueError, match="3 outputs, as before, got 2"):
+        loaded.update([1], [[1.0, 0.0]], [0])
+    with pytest.raises(SpecError, match="3 outputs, as this one has seen, got one with 2"):
+        three.merge(two)
+    with pytest.raises(SpecError, match="3 outputs"):
+        new.merge([three, two])
+    new.merge([three])
+    with pytest.raises(ValueError, match="3 outputs, as before, got 2"):
+        new.update([1], [[1.0, 0.0]], [0])
+
+
+def test_a_batch_of_nothing_changes_nothing():
+    recorder = Recorder(2)
+    recorder.update([], torch.zeros(0, 3), [])
+    recorder.update([], [], [])
+    recorder.update([0], [[1.0, 0.0]], [0])
+    assert recorder.scores()["num_updates"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("num", [20.0, "20"])
+def test_a_number_of_examples_is_whole(num):
+    with pytest.raises(TypeError, match="num_examples as a whole number, got"):
+        inspect.unwrap(Recorder.__init__)(object.__new__(Recorder), num)
+
+
+@pytest.mark.parametrize("others", [[1], None, 7])
+def test_only_recorders_are_merged(others):
+    with pytest.raises(TypeError, match=r"Expected recorders to merge, one or several, got (int|NoneType)"):
+        inspect.unwrap(Recorder.merge)(Recorder(1), others)
+
+
+def test_a_column_that_is_not_there_is_said_with_the_one_that_was_meant():
+    with pytest.raises(KeyError, match=r"Unknown column 'forgetting_event'. Did you mean: forgetting_events"):
+        Recorder(1).scores()["forgetting_event"]
 
 
 def test_two_loaders_that_show_the_same_examples_in_every_epoch_count_once():
@@ -121,6 +196,7 @@ def test_what_does_not_fit_is_refused_and_not_recorded():
     for message, call in (
         (r"ids from 0 to 2, got 3 to 3\. Ids that do not count the examples .*Recorder\(ids=", ([3], row, [0])),
         (r"ids from 0 to 2, got -1 to -1", ([-1], row, [0])),
+        (r"got -100 to -100\. Leave examples without a target, such as those of ignore_index", ([0], row, [-100])),
         (r"targets in \[0, 2\).*got 2 to 2\. Threshold examples.*one output more", ([0], row, [2])),
         (r"logits of shape \[batch, class\] for a batch of 2 ids, got \(1, 2\)", ([0, 1], row, [0, 0])),
         (r"got \(1, 1, 2\)\. Of several outputs an example", ([0], [row], [0])),

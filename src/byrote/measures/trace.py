@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from byrote.records import Scores
 
@@ -42,8 +42,12 @@ def csl(loss: Float[np.ndarray, "moment example"]) -> Float[np.ndarray, "example
     Returns:
         One sum per example, in the loss's unit, at least 0 when the loss is.
 
+    Raises:
+        ValueError: no moments.
+
     Ravikumar et al. 2025, Towards Memorization Estimation: Fast, Formal and Free, ICML
     """
+    _check_moments(loss)
     return loss.sum(0, dtype=np.float64)
 
 
@@ -67,8 +71,7 @@ def aum(margin: Float[np.ndarray, "moment example"]) -> Float[np.ndarray, "examp
     Pleiss et al. 2020, Identifying Mislabeled Data using the Area Under the Margin Ranking,
     https://arxiv.org/abs/2001.10528
     """
-    if len(margin) == 0:
-        raise ValueError("Expected at least one moment of training, got none.")
+    _check_moments(margin)
     return margin.mean(0, dtype=np.float64)
 
 
@@ -87,8 +90,15 @@ def forgetting_events(correct: Bool[np.ndarray, "moment example"]) -> Forgetting
     Returns:
         Counts in [0, ⌊moments/2⌋], and the examples that were never answered right.
 
+    Raises:
+        TypeError: answers are numbers, not True or False.
+        ValueError: no moments.
+
     Toneva et al. 2019, An Empirical Study of Example Forgetting, https://arxiv.org/abs/1812.05159
     """
+    if correct.dtype.kind != "b":
+        raise TypeError(f"Expected right answers as True or False, got {correct.dtype}. Of 0 and 1: correct == 1.")
+    _check_moments(correct)
     return ForgettingEvents(
         events=(correct[:-1] & ~correct[1:]).sum(0),
         never_learnt=np.asarray(~correct.any(0)),
@@ -105,8 +115,8 @@ def data_map(probability: Float[np.ndarray, "moment example"], correct: Bool[np.
     >>> data_map(np.array([[0.2, 1.0], [0.6, 1.0]]), np.array([[False, True], [True, True]]))
     DataMap(confidence=array([0.4, 1. ]), variability=array([0.2, 0. ]), correctness=array([0.5, 1. ]))
 
-    Numbers have no probability: of a regression, the mean and standard deviation of the residual over training say
-    where the prediction stays and how much it moves, and `correct` is what its user calls near enough.
+    Numbers have no probability, so a regression has no place on this map; of its trace `byrote.Recorder` gives the
+    standard deviation of the prediction (variability) and, with `fitted_below`, the correctness.
 
     Args:
         probability: of the target, exp(−loss) where the loss is cross-entropy.
@@ -120,8 +130,7 @@ def data_map(probability: Float[np.ndarray, "moment example"], correct: Bool[np.
 
     Swayamdipta et al. 2020, Dataset Cartography, https://arxiv.org/abs/2009.10795
     """
-    if len(probability) == 0:
-        raise ValueError("Expected at least one moment of training, got none.")
+    _check_moments(probability)
     if probability.shape != correct.shape:
         raise ValueError(f"Expected arrays of one shape, got {probability.shape} and {correct.shape}.")
     if (probability < 0).any() or (probability > 1 + 1e-6).any():
@@ -150,6 +159,7 @@ def el2n(logits: Float[np.ndarray, "run example class"], targets: Int[np.ndarray
         Scores in [0, √2]; the standard error over runs is NaN for one run.
 
     Raises:
+        TypeError: targets are no class codes.
         ValueError: a target is not a class, or there are no runs.
 
     Paul et al. 2021, Deep Learning on a Data Diet, https://arxiv.org/abs/2107.07075
@@ -159,11 +169,21 @@ def el2n(logits: Float[np.ndarray, "run example class"], targets: Int[np.ndarray
         raise ValueError("Expected logits of at least one run, got none.")
     if targets.shape != (num_examples,):
         raise ValueError(f"Expected one target for each of {num_examples} examples, got shape {targets.shape}.")
+    if targets.dtype.kind not in "iu":
+        raise TypeError(
+            f"Expected targets as class codes, got {targets.dtype}. Of numbers to predict the error is |ŷ − y|, which "
+            f"byrote.Recorder(regression=True) has as el2n."
+        )
     if num_examples and not (targets.min() >= 0 and targets.max() < num_classes):
         raise ValueError(f"Expected targets in [0, {num_classes}), got {targets.min()} to {targets.max()}.")
     norms = np.stack([_error_norm(each, targets) for each in logits])
     se = norms.std(0, ddof=1) / num_runs**0.5 if num_runs > 1 else np.full(num_examples, np.nan)
     return Scores(value=norms.mean(0), se=se, count=np.full(int(num_examples), int(num_runs)))
+
+
+def _check_moments(trace: Shaped[np.ndarray, "moment example"]) -> None:
+    if len(trace) == 0:
+        raise ValueError("Expected at least one moment of training, got none.")
 
 
 def _error_norm(

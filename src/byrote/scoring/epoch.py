@@ -26,6 +26,7 @@ class Epoch:
         with torch.inference_mode(False):
             self._visits = torch.zeros(3, num_examples + 1, dtype=wide if regression else torch.float32, device=device)
             self._targets = torch.zeros(num_examples + 1, dtype=wide if regression else torch.int64, device=device)
+            self._repeated = torch.zeros((), dtype=torch.int64, device=device)
             self._seen = torch.zeros(num_examples + 1, dtype=torch.bool, device=device)
 
     def add(self, visits: Float[Tensor, "3 visit"], *, at: InOrder, targets: Num[Tensor, "visit"]) -> None:
@@ -37,7 +38,9 @@ class Epoch:
             targets: sorted, too.
         """
         spare = len(self._seen) - 1
-        rows = torch.where(at.starts & ~self._seen[at.row], at.row, spare)
+        new = at.starts & ~self._seen[at.row]
+        self._repeated += (~new & (at.row != spare)).sum()
+        rows = torch.where(new, at.row, spare)
         self._visits[:, rows] = visits.to(self._visits.dtype)
         self._targets[rows] = targets.to(self._targets.dtype)
         self._seen.index_fill_(0, rows, True)
@@ -52,6 +55,12 @@ class Epoch:
         rows = self._seen[:-1].nonzero()[:, 0]
         return Visited(rows, self._visits[:, rows], self._targets[rows])
 
+    @property
+    def num_repeated(self) -> int:
+        """How many visits were left out."""
+        return int(self._repeated)
+
     def clear(self) -> None:
         """Begin the next."""
         self._seen.zero_()
+        self._repeated.zero_()

@@ -71,6 +71,7 @@ class Identifiers:
         if self._names is not None:
             return self._looked_up(_listed(ids))
         numbers = as_tensor(ids, name="ids")
+        numbers = numbers if numbers.numel() else numbers.long()
         if numbers.dtype.is_floating_point or numbers.dtype == torch.bool:
             raise TypeError(f"Expected ids as whole numbers, got {numbers.dtype}.")
         if numbers.ndim != 1:

@@ -1,6 +1,7 @@
 """What a recorder's sums say of each example, as a table."""
 
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ from byrote.measures import aum_flags
 from byrote.scoring.table import Table
 from byrote.scoring.tally import Rule, Tally
 
+FEWEST_THRESHOLDS = 100
+"""Of fewer, the 99th percentile is about the largest."""
 NEVER, STRANGE, CHANGED, LESS, RECORDED = (
     "never seen",
     "not finite",
@@ -29,25 +32,29 @@ def recorded_table(
     visits, seen = kept["visits"], kept["visits"] > 0
     loss, margin, error, followed, squares = kept["sums"].astype(np.float64)
     mean = _share(followed, visits)
+    strange = np.asarray(~np.isfinite(kept["sums"]).all(0))
+    visited, seen = seen, seen & ~strange
     judged = seen & (not rule.regression or rule.fitted_below is not None)
-    aum = np.full(len(visits), np.nan) if rule.regression else _share(margin, visits)
+    aum = np.where(seen & (not rule.regression), _share(margin, visits), np.nan)
+    spread = np.sqrt(np.maximum(_share(squares, visits) - mean**2, 0))
     columns = {
         "id": _ids(names),
-        "target": pa.array(kept["target"], mask=~seen),
+        "target": pa.array(kept["target"], mask=~visited),
         "csl": _numbers(np.where(seen, loss, np.nan)),
         "aum": _numbers(aum),
-        "el2n": _numbers(_share(error, kept["early"])),
-        "confidence": _numbers(np.full(len(visits), np.nan) if rule.regression else mean),
-        "variability": _numbers(np.sqrt(np.maximum(_share(squares, visits) - mean**2, 0))),
+        "el2n": _numbers(np.where(seen, _share(error, kept["early"]), np.nan)),
+        "confidence": _numbers(np.where(seen & (not rule.regression), mean, np.nan)),
+        "variability": _numbers(np.where(seen, spread, np.nan)),
         "correctness": _numbers(np.where(judged, _share(kept["right"], visits), np.nan)),
         "forgetting_events": pa.array(kept["forgotten"].astype(np.int64), mask=~judged),
         "never_learnt": pa.array(kept["right"] == 0, mask=~judged),
         "num_updates": pa.array(visits.astype(np.int64)),
-        "status": pa.array(_status(visits, strange=~np.isfinite(loss + followed), changed=kept["changed"])),
+        "status": pa.array(_status(visits, strange=strange, changed=kept["changed"])),
     }
-    if threshold_rows is not None:
-        columns["flagged"] = _flags(aum, threshold_rows)
-    return Table(pa.table(columns))
+    if threshold_rows is None:
+        return Table(pa.table(columns))
+    flags = _flags(aum, threshold_rows)
+    return Table(pa.table(columns | {"flagged": flags.column})).with_notes(flags.notes)
 
 
 def _status(
@@ -57,11 +64,21 @@ def _status(
     return np.select(tests, [NEVER, STRANGE, CHANGED, LESS], RECORDED).tolist()
 
 
-def _flags(aum: Float[np.ndarray, "example"], rows: Int[np.ndarray, "threshold"]) -> pa.Array:
+class _Flags(NamedTuple):
+    column: pa.Array
+    notes: list[str]
+
+
+def _flags(aum: Float[np.ndarray, "example"], rows: Int[np.ndarray, "threshold"]) -> _Flags:
     threshold = np.zeros(len(aum), bool)
     threshold[rows] = True
     found = aum_flags(aum, threshold)
-    return pa.array(found.flagged, mask=threshold | np.isnan(aum))
+    notes = [
+        f"flagged: with {found.num_threshold} threshold examples the threshold, an AUM of {found.threshold:.3g}, is "
+        f"about their largest and says little. Give {FEWEST_THRESHOLDS} or more."
+    ]
+    column = pa.array(found.flagged, mask=threshold | np.isnan(aum))
+    return _Flags(column, notes if found.num_threshold < FEWEST_THRESHOLDS else [])
 
 
 def _share(values: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "example"]:

@@ -1,7 +1,9 @@
 """A recorder for any training loop."""
 
+import operator
 import os
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -90,11 +92,12 @@ class Recorder:
             raise ValueError(
                 f"Expected fitted_below as a squared error above 0, and regression=True, got {fitted_below!r}."
             )
-        self._ids = Identifiers.counted(num_examples or 0) if ids is None else Identifiers.named(ids)
+        self._ids = Identifiers.counted(_whole(num_examples)) if ids is None else Identifiers.named(ids)
         if self._ids.num_examples < 1:
             raise ValueError(f"Expected at least one example, got {self._ids.num_examples}.")
         self._rule = Rule(regression=regression, fitted_below=fitted_below, early_epochs=early_epochs)
         self._told, self._num_epochs = epochs == "told", ended_epochs
+        self._num_outputs: int | None = None
         self._place(empty_tally(self.num_examples, regression=regression))
 
     @property
@@ -129,12 +132,15 @@ class Recorder:
         outputs, labels = checked_batch(
             rows, as_tensor(logits, name="logits"), as_tensor(targets, name="targets"), regression=self._rule.regression
         )
+        if not len(rows):
+            return
+        if self._num_outputs not in (None, outputs.shape[1]):
+            raise ValueError(f"Expected {self._num_outputs} outputs, as before, got {outputs.shape[1]}.")
+        self._num_outputs = outputs.shape[1]
         waiting = self._waiting or self._make_room(outputs)
         if outputs.device != waiting.device:
             self._look()
             waiting = self._make_room(outputs)
-        if outputs.shape[1] != waiting.num_outputs:
-            raise ValueError(f"Expected {waiting.num_outputs} outputs, as before, got {outputs.shape[1]}.")
         if waiting.add(outputs, rows, labels):
             self._look()
 
@@ -177,7 +183,15 @@ class Recorder:
             ValueError: a threshold id is unknown, or what was recorded has a fault that only the device saw.
         """
         rows = None if threshold_ids is None else self._ids.rows(list(threshold_ids)).cpu().numpy()
-        return recorded_table(self._all_seen(), names=self._ids.names, rule=self._rule, threshold_rows=rows)
+        table = recorded_table(self._all_seen(), names=self._ids.names, rule=self._rule, threshold_rows=rows)
+        repeated = self._epoch.num_repeated
+        if not repeated:
+            return table
+        left_out = (
+            f"{repeated:,} visits are left out: their ids came again in an epoch that is told and has not ended. If "
+            f"these were other epochs, call end_epoch() after each."
+        )
+        return table.with_notes([left_out, *table.notes])
 
     def merge(self, others: "Recorder | Iterable[Recorder]") -> None:
         """Add what other recorders of the same examples saw, each visit counted once.
@@ -190,11 +204,15 @@ class Recorder:
             others: one or several.
 
         Raises:
+            TypeError: they are no recorders.
             ValueError: they record other examples or in another way, or an example's visits are intertwined.
         """
-        given = [others] if isinstance(others, Recorder) else list(others)
+        given = _recorders(others)
+        known = self._settings()
         for other in given:
-            self._settings().check(other._settings())
+            theirs = other._settings()
+            known.check(theirs)
+            known = replace(known, num_outputs=known.num_outputs or theirs.num_outputs)
         tallies = sorted((each._all_seen().to(CPU) for each in (self, *given)), key=_first_epoch)
         whole = tallies[0]
         for tally in tallies[1:]:
@@ -202,6 +220,7 @@ class Recorder:
             self._refuse(joined.clashes)
             whole = joined.tally
         self._place(whole)
+        self._num_outputs = known.num_outputs
         self._num_epochs = max(each._num_epochs for each in (self, *given))
 
     def state_dict(self) -> dict[str, Shaped[Tensor, "..."]]:
@@ -222,10 +241,12 @@ class Recorder:
         Raises:
             SpecError: it is no recorder's state, or one of other examples or settings.
         """
-        self._settings().check(Settings.of_state(state))
+        stored = Settings.of_state(state)
+        self._settings().check(stored)
         self._place(Tally(**{name: state[f"tally.{name}"].cpu() for name in self._tally.tensors()}))
         self._epoch.add_visited(Visited(state["epoch.rows"], state["epoch.visits"], state["epoch.targets"]))
         self._num_epochs = int(state["num_epochs"])
+        self._num_outputs = stored.num_outputs or self._num_outputs
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state as a safetensors file, whole or not at all.
@@ -270,7 +291,13 @@ class Recorder:
 
     def _settings(self) -> Settings:
         names = None if self._ids.counts else tuple(self._ids.names)
-        return Settings(num_examples=self.num_examples, names=names, rule=self._rule, told=self._told)
+        return Settings(
+            num_examples=self.num_examples,
+            names=names,
+            rule=self._rule,
+            told=self._told,
+            num_outputs=self._num_outputs,
+        )
 
     def _place(self, tally: Tally) -> None:
         """Go on from these sums, where they are, with nothing waiting and an epoch not yet begun.
@@ -362,6 +389,23 @@ class Recorder:
             f"{self.num_examples} (for instance {one!r}) were seen by several in turn, and sums do not say in which "
             f"order. {how}."
         )
+
+
+def _whole(num_examples: Any) -> int:
+    try:
+        return operator.index(num_examples)
+    except TypeError:
+        raise TypeError(
+            f"Expected num_examples as a whole number, got {num_examples!r}. Ids that are not 0 to n − 1: ids=…"
+        ) from None
+
+
+def _recorders(others: Any) -> list[Recorder]:
+    given = list(others) if isinstance(others, Iterable) else [others]
+    strange = [type(each).__name__ for each in given if not isinstance(each, Recorder)]
+    if strange:
+        raise TypeError(f"Expected recorders to merge, one or several, got {strange[0]}.")
+    return given
 
 
 def _first_epoch(tally: Tally) -> int:

@@ -26,6 +26,8 @@ class Settings:
     """None: 0 to n − 1."""
     rule: Rule
     told: bool
+    num_outputs: int | None = None
+    """Columns of the logits; None: nothing was recorded yet."""
 
     def check(self, other: "Settings") -> None:
         """Refuse another recorder's visits where they mean something else.
@@ -40,6 +42,11 @@ class Settings:
         ):
             if own != theirs:
                 raise SpecError(f"Expected a recorder with {name} {own!r}, as this one has, got {theirs!r}.")
+        if None not in (self.num_outputs, other.num_outputs) and self.num_outputs != other.num_outputs:
+            raise SpecError(
+                f"Expected a recorder of a model with {self.num_outputs} outputs, as this one has seen, got one with "
+                f"{other.num_outputs}."
+            )
         if self.names != other.names:
             raise SpecError("Expected a recorder of the same ids in the same order, got one of others.")
 
@@ -53,7 +60,7 @@ class Settings:
         if strange:
             raise TypeError(f"Expected ids that are text or whole numbers, to be stored, got {strange[0]!r}.")
         plain = {"version": VERSION, "num_examples": self.num_examples, "told": self.told, "rule": asdict(self.rule)}
-        text = json.dumps(plain | {"names": self.names})
+        text = json.dumps(plain | {"names": self.names, "num_outputs": self.num_outputs})
         return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
     @staticmethod
@@ -76,6 +83,7 @@ class Settings:
             names=None if names is None else tuple(names),
             rule=Rule(**plain["rule"]),
             told=plain["told"],
+            num_outputs=plain.get("num_outputs"),
         )
 
 

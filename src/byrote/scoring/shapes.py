@@ -57,17 +57,23 @@ def both(outputs: Num[Tensor, "output visit"]) -> Num[Tensor, "class visit"]:
 
 
 def _check_classes(targets: Shaped[Tensor, "visit"], *, num_classes: int, one_logit: bool) -> None:
+    if not len(targets):
+        return
     if targets.dtype.is_floating_point and not one_logit:
         raise TypeError(
             f"Expected class codes as targets, got {targets.dtype}. For numbers to predict: Recorder(regression=True)."
         )
-    if targets.device.type != "cpu" or not len(targets):
+    if targets.device.type != "cpu":
         return
     least, most = (float(end) for end in torch.aminmax(targets))
     if least < 0 or most >= num_classes:
+        advice = (
+            "Leave examples without a target, such as those of ignore_index, out of the batch: ids, logits and targets."
+            if least < 0
+            else "Threshold examples, whose label is an extra class, need a model with one output more."
+        )
         raise ValueError(
-            f"Expected targets in [0, {num_classes}), the classes of the model, got {least:g} to {most:g}. Threshold "
-            f"examples, whose label is an extra class, need a model with one output more."
+            f"Expected targets in [0, {num_classes}), the classes of the model, got {least:g} to {most:g}. {advice}"
         )
     if targets.dtype.is_floating_point and not bool((targets == targets.round()).all()):
         raise ValueError("Expected targets 0 or 1 for a model with one logit, got numbers in between.")

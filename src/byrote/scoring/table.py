@@ -7,6 +7,8 @@ from typing import Any, final
 
 import pyarrow as pa
 
+from byrote.core import did_you_mean
+
 SHOWN = 20
 """Rows in a notebook."""
 NOTES = b"byrote.notes"
@@ -30,7 +32,14 @@ class Table:
         return self.arrow.num_rows
 
     def __getitem__(self, column: str) -> Any:
-        """A column as a NumPy array."""
+        """A column as a NumPy array.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        if column not in self.columns:
+            known = ", ".join(self.columns)
+            raise KeyError(f"Unknown column {column!r}.{did_you_mean(str(column), self.columns)} Known: {known}.")
         return self.arrow[column].to_numpy()
 
     @property
