@@ -94,7 +94,8 @@ def test_the_order_of_examples_does_not_matter(true: np.ndarray):
         aum=margin[:, order],
         neighbours=place[neighbours[order]],
     )
-    assert again.probability.value == pytest.approx(found.probability.value[order], abs=1e-6)
+    assert again.doubt == pytest.approx(found.doubt[order], abs=1e-6)
+    assert again.status == found.status
     assert np.array_equal(again.suggested, found.suggested[order])
     assert np.array_equal(again.reason, found.reason[order])
 
@@ -107,6 +108,42 @@ def test_what_was_never_left_out_has_no_probability(true: np.ndarray):
     assert found.rank[5] == EXAMPLES
     assert found.suggested[5] == true[5]
     assert found.probability.count[5] == 0
+
+
+def test_networks_that_know_nothing_judge_nothing(true: np.ndarray):
+    """Nor do those that answer all alike: there chance has no spread."""
+    noise = np.random.default_rng(4).normal(size=(RUNS, EXAMPLES, CLASSES))
+    for logits in (noise, np.zeros_like(noise), noise[:, :1] * np.ones((1, EXAMPLES, 1))):
+        found = label_errors(left_out_in_turn(), logits, true)
+        assert found.status == "no better than chance"
+        assert np.isnan(found.probability.value).all()
+        assert np.isnan(found.probability.se).all()
+        assert np.isnan(found.wrong.value)
+        assert (found.wrong.low, found.wrong.high, found.wrong.count) == (0.0, 1.0, EXAMPLES)
+        assert sorted(found.rank) == list(range(1, EXAMPLES + 1))
+    numbers = residual_errors(left_out_in_turn(), noise[:, :, 0], true.astype(float))
+    assert numbers.status == "no better than chance"
+    assert np.isnan(numbers.probability.value).all()
+
+
+def test_the_share_of_wrong_labels_is_the_mean_of_their_probabilities(true: np.ndarray):
+    flipped = uniform_flips(true, num_classes=CLASSES, fraction=0.1, seed=3)
+    found = label_errors(left_out_in_turn(), sure_logits(true, noise=2.0), flipped.targets)
+    assert found.wrong.value == pytest.approx(found.probability.value.mean())
+    assert 0.01 < found.wrong.low < 0.1 < found.wrong.high < 0.2
+
+
+def test_one_class_that_is_often_labelled_as_another_is_not_said_to_be_right():
+    """Networks that learnt the confusion say 70 to 30 of every example, and are no surer of plain ones."""
+    rng = np.random.default_rng(6)
+    true = rng.integers(CLASSES, size=2000)
+    flipped = class_pair_flips(true, num_classes=CLASSES, fraction=0.3, seed=0)
+    learnt = np.log(0.65 * np.eye(CLASSES)[true] + 0.27 * np.eye(CLASSES)[(true + 1) % CLASSES] + 0.02)
+    logits = learnt + 0.2 * rng.normal(size=(RUNS, len(true), CLASSES))
+    inclusion = np.arange(RUNS)[:, None] % 4 != np.arange(len(true)) % 4
+    found = label_errors(inclusion, logits, flipped.targets)
+    assert found.wrong.low <= 0.3 <= found.wrong.high
+    assert found.status == "not settled" or found.probability.value.mean() == pytest.approx(0.3, abs=0.05)
 
 
 def test_one_run_does_not_say_how_sure_it_is(true: np.ndarray):
