@@ -300,7 +300,8 @@ def test_each_status():
     correct = np.array([[1, 1, 0, 1, 1]] * 2 + [[1, 0, 0, 1, 1]] * 2, bool)
     table = byrote.scores(inclusion, correct=correct)
     assert table["status"].tolist() == ["learnt", "memorised", "never fitted", "too few runs", "too few runs"]
-    assert table.notes == ("2 of 5 examples were trained on by all runs or by none: they have no score.",)
+    assert table.notes[0].startswith("memorisation is missing: it needs margins. Give margin or logits")
+    assert table.notes[1:] == ("2 of 5 examples were trained on by all runs or by none: they have no score.",)
     assert table["count"].tolist() == [2, 2, 2, 0, 0]
 
 

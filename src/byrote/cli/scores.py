@@ -125,8 +125,14 @@ def _show(table: scoring.Table) -> None:
     console.print(Text(", ".join(f"{number:,} {status}" for status, number in counts.most_common())))
     best = "memorisation_raw" if table.arrow["memorisation"].null_count == len(table) else "memorisation"
     order = np.argsort(-np.nan_to_num(table[best].astype(float), nan=-np.inf), kind="stable")[:NUM_SHOWN]
-    columns = [name for name in SHOWN if name in table.columns]
-    shown = Shown(title="the most memorised", title_justify="left", box=None, pad_edge=False, header_style="dim")
+    columns = [name for name in SHOWN if name in table.columns and table.arrow[name].null_count < len(table)]
+    shown = Shown(
+        title=f"the highest {SHOWN[best]}" if best != "memorisation" else "the most memorised",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+    )
     for name in columns:
         shown.add_column(SHOWN[name], overflow="fold")
     for row in table.arrow.select(columns).take(order).to_pylist():

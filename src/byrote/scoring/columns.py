@@ -192,6 +192,13 @@ def notes(found: Found) -> list[str]:
             "memorisation is missing, and memorisation_raw is of the probability of the target. For the published one, "
             "of being right, give correct; for both, margin or logits."
         )
+    if given.numbers is not None:
+        told.append(
+            "memorisation is missing: it needs margins, which numbers have not. memorisation_raw is how much smaller "
+            "the squared error is in runs that were trained on the example, in variances of the target."
+        )
+    elif found.outputs.correct is not None and found.outputs.margin is None:
+        told.append("memorisation is missing: it needs margins. Give margin or logits; memorisation_raw stands.")
     if found.test is not None and np.isnan(found.test).any():
         lost, num_runs = int(np.isnan(found.test).any(1).sum()), len(found.test)
         told.append(
