@@ -224,14 +224,16 @@ def test_a_rate_that_500_non_members_cannot_resolve_is_not_stated() -> None:
     assert (caught.true_positive_rate.low, caught.true_positive_rate.high) == (0, 1)
 
 
-def test_a_rate_that_is_resolved_has_a_band_no_narrower_than_clopper_and_pearsons() -> None:
-    member = np.repeat([[True, False]], 2500, axis=0)
-    score = np.random.default_rng(0).normal(size=member.shape) + 2.0 * member
+def test_a_rate_that_is_resolved_has_clopper_and_pearsons_band() -> None:
+    """Members score far above or far below all others, so that only their number is left to chance."""
+    member = np.arange(5040)[None] < 40
+    score = np.random.default_rng(0).normal(size=member.shape)
+    score[0, :40] = np.where(np.arange(40) < 12, 20.0, -20.0)
     (caught,) = caught_at(score, member, rates=(0.01,), clusters="none")
-    share, number = caught.true_positive_rate, int(member.sum())
-    exact = stats.binomtest(round(share.value * number), number).proportion_ci(method="exact")
-    assert caught.status == "resolved"
-    assert share.low <= exact.low < share.value < exact.high <= share.high
+    exact = stats.binomtest(12, 40).proportion_ci(method="exact")
+    assert (caught.status, caught.true_positive_rate.value) == ("resolved", 0.3)
+    band = caught.true_positive_rate.low, caught.true_positive_rate.high
+    assert band == pytest.approx((exact.low, exact.high), rel=1e-6)
 
 
 def test_a_study_of_few_examples_says_that_it_cannot_say() -> None:
