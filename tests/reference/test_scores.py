@@ -248,7 +248,7 @@ def test_test_answers_are_enough_for_influence_and_numbers_have_it_too():
 def test_probabilities_of_test_examples_go_with_probabilities():
     one = made()
     probability = special.softmax(one.logits, axis=2)
-    kinds = (
+    kinds: tuple[dict[str, Any], ...] = (
         {"logits": one.logits, "test_logits": one.logits},
         {"probability": probability, "test_logits": probability},
     )
