@@ -4,7 +4,7 @@ network that does not allow one goes without, and says why.
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,17 +14,20 @@ from torch import nn
 import byrote
 from byrote.core import ModelError
 from byrote.data import Task, randomise_targets
-from byrote.measures import critical_samples, loss_sensitivity, prediction_depth
+from byrote.measures import critical_samples, gini, loss_sensitivity, prediction_depth
 from byrote.models import build, cnn, mlp
-from byrote.records import SGD, Run, decode, encode
+from byrote.records import SGD, ProbeResult, Run, decode, encode
 from byrote.scoring import (
     CriticalInputs,
     InputGradients,
     LossSensitivities,
     PredictionDepths,
+    evenly_spaced,
     reason_of,
 )
+from byrote.studies import Difficulty, StudyBudget
 from byrote.training import AbstractProbe, Checkpoint, Given, train
+from cheap_runs import LEARNER, fake_run, summarise, task_of
 from small_tasks import ALONE, FOREIGN, classes, data_of, numbers, population, stacked
 
 CLASSES, NUMBERS, IMAGES = classes(), numbers(), classes(shape=(2, 6, 6))
@@ -55,7 +58,8 @@ def network_of(run: Run, task: Task, moment: int) -> nn.Module:
 @pytest.mark.parametrize("path", [ALONE, stacked(2, "dense")], ids=["alone", "stacked"])
 def test_depths_are_those_of_the_layers_by_hand(path) -> None:
     run = run_of(CLASSES, mlp(width=5, depth=2), DEEP, path=path)
-    module, x = network_of(run, CLASSES, 1), torch.as_tensor(CLASSES.train.x)[:30]
+    some = evenly_spaced(len(CLASSES.train), most=30)
+    module, x = network_of(run, CLASSES, 1), torch.as_tensor(CLASSES.train.x)[some]
     layers = [x.numpy()]
     steps = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.ReLU))]
     assert len(steps) == 5
@@ -64,7 +68,7 @@ def test_depths_are_those_of_the_layers_by_hand(path) -> None:
         for step in steps:
             now = step(now)
             layers.append(now.numpy())
-    labels = randomise_targets(CLASSES, run.spec.labels).targets[:30]
+    labels = randomise_targets(CLASSES, run.spec.labels).targets[some]
     wanted = prediction_depth(layers, targets=labels, predictions=layers[-1].argmax(1), num_neighbours=4)
     depth = found(run, DEEP, "depth")
     np.testing.assert_array_equal(np.isnan(depth), wanted.status != "measured")
@@ -79,7 +83,7 @@ def test_a_deep_network_is_looked_at_in_as_many_layers_as_asked_and_its_output()
 
 def test_critical_inputs_are_those_of_the_search_on_held_out_inputs() -> None:
     run = run_of(CLASSES, mlp(width=32), CRITICAL)
-    x = torch.as_tensor(CLASSES.test.x)[:7]
+    x = torch.as_tensor(CLASSES.test.x)[evenly_spaced(len(CLASSES.test), most=7)]
     unit = float(np.ptp(CLASSES.train.x)) / 255
     wanted = critical_samples(network_of(run, CLASSES, 1), x=x, unit=unit, seed=3, radius=30.0, num_steps=400)
     np.testing.assert_array_equal(found(run, CRITICAL, "critical"), wanted.critical)
@@ -89,19 +93,48 @@ def test_critical_inputs_are_those_of_the_search_on_held_out_inputs() -> None:
 
 def test_sensitivities_are_those_of_a_training_from_where_the_run_starts() -> None:
     run = run_of(CLASSES, mlp(width=5), SENSITIVE)
-    targets = torch.as_tensor(randomise_targets(CLASSES, run.spec.labels).targets)[:20]
+    some = evenly_spaced(len(CLASSES.train), most=20)
+    targets = torch.as_tensor(randomise_targets(CLASSES, run.spec.labels).targets)[some]
     batches = SENSITIVE._batches(20)
     assert [len(batch) for batch in batches] == [8, 8, 4, 8, 8, 4]
     assert sorted(torch.cat(batches[:3]).tolist()) == list(range(20))
     wanted = loss_sensitivity(
         network_of(run, CLASSES, 0),
-        x=torch.as_tensor(CLASSES.train.x)[:20],
+        x=torch.as_tensor(CLASSES.train.x)[some],
         targets=targets,
         optimiser=SGD(lr=0.05),
         batches=batches,
         moments=[1, 6],
     )
     np.testing.assert_allclose(found(run, SENSITIVE, "sensitivity"), wanted.scores.value, rtol=1e-9)
+
+
+class InPlace(nn.Module):
+    """As a network whose activations are not overwritten."""
+
+    in_place: ClassVar[bool] = True
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(task.input_shape[0], 16), nn.Linear(16, task.num_outputs)
+        self.relu = nn.ReLU(inplace=self.in_place)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.relu(self.first(x)))
+
+
+class OutOfPlace(InPlace):
+    in_place: ClassVar[bool] = False
+
+
+def test_layers_that_work_in_place_are_seen_as_they_were() -> None:
+    layers = [
+        DEEP._layers(model(CLASSES).double(), torch.as_tensor(CLASSES.train.x)) for model in (InPlace, OutOfPlace)
+    ]
+    for each in layers:
+        assert (each[1] < 0).any()
+        assert not np.array_equal(each[1], each[2])
+        np.testing.assert_array_equal(np.maximum(each[1], 0), each[2])
 
 
 class Noisy(nn.Module):
@@ -172,3 +205,46 @@ def test_networks_on_random_labels_hang_on_all_examples_alike() -> None:
     learner = byrote.Learner(model=mlp(width=32), recipe=byrote.Recipe(epochs=10, batch_size=32))
     audit = byrote.audit(task, learner=learner, studies=["difficulty"], runs=3)
     assert audit.finding("sensitivity-is-uneven").verdict == "holds"
+
+
+def test_networks_are_compared_seed_by_seed_and_groups_are_not_taken_apart() -> None:
+    """Of five pairs one lost its network on true labels; held-out inputs of a group are critical together."""
+    task = task_of(num_train=40, num_test=40, groups=True)
+    budget = StudyBudget(runs=5, subsets=0, seed=0)
+    study = Difficulty()
+    plan, rng = study.plan(task, LEARNER, budget), np.random.default_rng(0)
+    runs: list[Run] = []
+    for place, spec in enumerate(plan.runs):
+        random = place % 2
+        values = {"sensitivity": np.full(40, 1.0), "critical": np.repeat(rng.integers(2, size=10), 4).astype(float)}
+        values["sensitivity"][0] = 1 + 10 * place + 30 * (1 - random)
+        results = {
+            probe.key: ProbeResult(
+                name=probe.name,
+                settings={},
+                steps=np.zeros(1, np.int64),
+                values={told(probe): values[told(probe)][None]},
+                seconds=0.0,
+            )
+            for probe in plan.probes[spec]
+            if told(probe)
+        }
+        runs.append(replace(fake_run(task, spec), probes=results))
+    whole = summarise(study, task, budget, runs=runs).section.findings
+    without = summarise(study, task, budget, runs=runs[1:]).section.findings
+    assert [finding.num_runs for finding in (whole[1], without[1])] == [5, 4]
+    pairs = [gini_of(runs[2 * k]) - gini_of(runs[2 * k + 1]) for k in range(5)]
+    assert whole[1].value == pytest.approx(np.mean(pairs))
+    assert without[1].value == pytest.approx(np.mean(pairs[1:]))
+    assert whole[2].low is not None
+    assert whole[2].high is not None
+    assert whole[2].high - whole[2].low > 0.3
+
+
+def told(probe: AbstractProbe) -> str:
+    return {"loss-sensitivities": "sensitivity", "critical-inputs": "critical"}.get(probe.name, "")
+
+
+def gini_of(run: Run) -> float:
+    result = next(one for one in run.probes.values() if one.name == "loss-sensitivities")
+    return gini(np.asarray(result.values["sensitivity"])[0]).value

@@ -220,3 +220,19 @@ def test_with_nine_references_a_side_shrunken_variances_catch_more_than_either_o
             caught[seed, position] = (score[member] > np.quantile(score[~member], 0.99)).mean()
     gained = caught[:, 2:] - caught[:, :2]
     assert (gained.mean(0) > 3 * gained.std(0, ddof=1) / 8**0.5).all()
+
+
+def test_examples_that_are_in_or_out_together_are_no_independent_witnesses() -> None:
+    """Groups of twenty near copies: the AUC scatters over populations as far as it says, when it is told of them."""
+    groups, found = np.arange(400) // 20, []
+    for draw in range(40):
+        rng = np.random.default_rng(draw)
+        member = np.repeat(halves(24, 20, seed=draw), 20, axis=1)
+        leak, noise = np.repeat(rng.exponential(1, 20), 20), np.repeat(rng.normal(size=(24, 20)), 20, axis=1)
+        score = lira(member, noise + 0.1 * rng.normal(size=(24, 400)) + leak * member).score
+        found.append([pooled_auc(score, member, groups=given) for given in (groups, None)])
+    scatter = np.std([told.value for told, _ in found], ddof=1)
+    assert np.mean([told.se for told, _ in found]) > 0.75 * scatter
+    assert np.mean([untold.se for _, untold in found]) < 0.75 * scatter
+    with pytest.raises(ValueError, match="at least two groups"):
+        pooled_auc(score, member, groups=np.zeros(400, int))

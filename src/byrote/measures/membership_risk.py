@@ -9,7 +9,7 @@ from bisect import bisect_left
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 from byrote.records import Interval, Scores
@@ -122,6 +122,7 @@ def pooled_auc(
     member: Bool[np.ndarray, "run example"],
     *,
     clusters: Clusters = "both",
+    groups: Shaped[np.ndarray, "example"] | None = None,
     level: float = 0.95,
 ) -> Interval:
     """Bound the chance that a random member outscores a random non-member, ties counting half.
@@ -139,6 +140,8 @@ def pooled_auc(
         member: the truth.
         clusters: `both` bounds what would be found with other runs and other examples, `runs` with other runs on these
             examples, `none` takes every score for an independent draw.
+        groups: each example's code, where examples of one group may depend on one another, as those that are in or
+            out together do: groups are then what the examples are drawn in. None: every example by itself.
         level: the interval's coverage, about.
 
     Returns:
@@ -148,17 +151,18 @@ def pooled_auc(
 
     Raises:
         TypeError: member is not a mask.
-        ValueError: shapes differ, there are no members or non-members, fewer than two runs (or examples) where they are
-            clusters, or a level outside (0, 1).
+        ValueError: shapes differ, there are no members or non-members, fewer than two runs (or examples, or groups)
+            where they are clusters, or a level outside (0, 1).
 
     DeLong et al. 1988; Obuchowski 1997 (clusters); Cameron, Gelbach & Miller 2011 (two ways)
     """
     _check(score, member, clusters=clusters, level=level)
     compared = _compare(score.reshape(-1, 1), member.reshape(-1, 1))
     auc = float(compared.auc[0])
-    variance = _clustered(compared.deviation.reshape(score.shape), clusters)
+    codes = _codes(groups, score, clusters)
+    variance = _clustered(compared.deviation.reshape(score.shape), clusters, codes)
     se = max(math.sqrt(variance), float(_least_error(compared)[0]))
-    reach = _quantile((1 + level) / 2, _freedom(score, clusters)) * se
+    reach = _quantile((1 + level) / 2, _freedom(score, clusters, codes)) * se
     low, high = _area_interval(compared.auc, np.array([reach]))
     count = int(min(compared.num_members[0], compared.num_nonmembers[0]))
     return Interval(value=auc, low=float(low[0]), high=float(high[0]), se=se, count=count)
@@ -170,6 +174,7 @@ def caught_at(
     *,
     rates: tuple[float, ...] = RATES,
     clusters: Clusters = "both",
+    groups: Shaped[np.ndarray, "example"] | None = None,
     level: float = 0.95,
 ) -> tuple[Catch, ...]:
     """Bound the share of members that an attack catches when it may wrongly accuse few: TPR at low FPR.
@@ -201,6 +206,7 @@ def caught_at(
         member: the truth.
         rates: false-positive rates in (0, 1).
         clusters: as in `pooled_auc`.
+        groups: as in `pooled_auc`.
         level: the band's coverage, about.
 
     Returns:
@@ -217,7 +223,8 @@ def caught_at(
     for rate in rates:
         if not 0 < rate < 1:
             raise ValueError(f"Expected false-positive rates in (0, 1), got {rate!r}.")
-    return tuple(_caught_at(score, member, rate, clusters, level) for rate in rates)
+    codes = _codes(groups, score, clusters)
+    return tuple(_caught_at(score, member, rate, clusters, codes, level) for rate in rates)
 
 
 def membership_risk(score: Float[np.ndarray, "run example"], member: Bool[np.ndarray, "run example"]) -> MembershipRisk:
@@ -322,14 +329,16 @@ def group_risk(
     )
 
 
-def _caught_at(score: np.ndarray, member: np.ndarray, rate: float, clusters: Clusters, level: float) -> Catch:
+def _caught_at(
+    score: np.ndarray, member: np.ndarray, rate: float, clusters: Clusters, codes: np.ndarray | None, level: float
+) -> Catch:
     known = ~np.isnan(score)
     inside, outside = known & member, known & ~member
     members, others = np.sort(score[inside]), np.sort(score[outside])[::-1]
     num_others, error = len(others), (1 - level) / 2
     allowed = int(rate * num_others * (1 + np.finfo(float).eps))
-    few = (_quantile(1 - error, np.inf) / _quantile(1 - error, _freedom(score, clusters))) ** 2
-    few /= _design_effect(score, inside, outside, allowed=max(allowed, len(score)), clusters=clusters)
+    few = (_quantile(1 - error, np.inf) / _quantile(1 - error, _freedom(score, clusters, codes))) ** 2
+    few /= _design_effect(score, inside, outside, allowed=max(allowed, len(score)), clusters=clusters, codes=codes)
     effective_others = num_others * few
     hits = score > others[min(allowed, num_others - 1)]
     share, effective = float(hits[inside].mean()), len(members) * few
@@ -347,7 +356,7 @@ def _caught_at(score: np.ndarray, member: np.ndarray, rate: float, clusters: Clu
         value=share if keeps >= 0 else math.nan,
         low=max(0.0, share - math.hypot(share - _lower(share, effective, error), share - least)) if keeps >= 0 else 0.0,
         high=min(1.0, share + math.hypot(_upper(share, effective, error) - share, most - share)),
-        se=math.sqrt(_clustered(_residuals(hits, inside), clusters)) if keeps >= 0 else math.nan,
+        se=math.sqrt(_clustered(_residuals(hits, inside), clusters, codes)) if keeps >= 0 else math.nan,
         count=len(members),
     )
     return Catch(rate, caught, num_others, RESOLVED if keeps >= 0 else UNRESOLVED)
@@ -368,7 +377,13 @@ def _residuals(hits: np.ndarray, kind: np.ndarray) -> Float[np.ndarray, "run exa
 
 
 def _design_effect(
-    score: np.ndarray, inside: np.ndarray, outside: np.ndarray, *, allowed: int, clusters: Clusters
+    score: np.ndarray,
+    inside: np.ndarray,
+    outside: np.ndarray,
+    *,
+    allowed: int,
+    clusters: Clusters,
+    codes: np.ndarray | None,
 ) -> float:
     """How many times its variance with independent scores that of the share caught is, where so many are accused.
 
@@ -384,27 +399,42 @@ def _design_effect(
     slope = between / (2 * away / len(others))
     accused = score > threshold
     error = _residuals(accused, inside) - slope * _residuals(accused, outside)
-    alone = _clustered(error, "none")
-    return max(1.0, _clustered(error, clusters) / alone) if alone > 0 else 1.0
+    alone = _clustered(error, "none", None)
+    return max(1.0, _clustered(error, clusters, codes) / alone) if alone > 0 else 1.0
 
 
-def _clustered(deviations: np.ndarray, clusters: Clusters) -> float:
+def _codes(groups: np.ndarray | None, score: np.ndarray, clusters: Clusters) -> Int[np.ndarray, "example"] | None:
+    """Groups from 0 on; None where each example is one by itself, or examples are no clusters."""
+    if groups is None or clusters != "both":
+        return None
+    if groups.shape != score.shape[1:]:
+        raise ValueError(f"Expected a group for each of {score.shape[1]} examples, got shape {groups.shape}.")
+    codes = np.unique(groups, return_inverse=True)[1]
+    if codes.max(initial=0) == 0:
+        raise ValueError('Expected at least two groups to see how they differ, got one; use clusters="runs".')
+    return codes
+
+
+def _clustered(deviations: np.ndarray, clusters: Clusters, codes: np.ndarray | None) -> float:
     """The variance of a sum of deviations [run, example] of which those in one cluster may depend on one another."""
-    alone = float((deviations**2).sum())
     if clusters == "none":
-        return alone
-    num_runs, num_examples = deviations.shape
+        return float((deviations**2).sum())
+    if codes is not None:
+        deviations = np.stack([np.bincount(codes, weights=row) for row in deviations])
+    alone = float((deviations**2).sum())
+    num_runs, num_units = deviations.shape
     runs = float((deviations.sum(1) ** 2).sum()) * num_runs / (num_runs - 1)
     if clusters == "runs":
         return runs
-    examples = float((deviations.sum(0) ** 2).sum()) * num_examples / (num_examples - 1)
-    return max(runs + examples - alone, runs, examples, alone)
+    units = float((deviations.sum(0) ** 2).sum()) * num_units / (num_units - 1)
+    return max(runs + units - alone, runs, units, alone)
 
 
-def _freedom(score: np.ndarray, clusters: Clusters) -> float:
+def _freedom(score: np.ndarray, clusters: Clusters, codes: np.ndarray | None) -> float:
     if clusters == "none":
         return np.inf
-    return float(len(score) - 1 if clusters == "runs" else min(score.shape) - 1)
+    num_runs, num_units = len(score), score.shape[1] if codes is None else int(codes.max()) + 1
+    return float(num_runs - 1 if clusters == "runs" else min(num_runs, num_units) - 1)
 
 
 def _compare(score: np.ndarray, member: np.ndarray) -> _Comparison:

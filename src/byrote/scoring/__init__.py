@@ -9,6 +9,7 @@ from byrote.scoring.recorder import Recorder
 from byrote.scoring.scores import scores
 from byrote.scoring.searches import CriticalInputs
 from byrote.scoring.sensitivities import LossSensitivities
+from byrote.scoring.spacing import evenly_spaced
 from byrote.scoring.table import Table
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PredictionDepths",
     "Recorder",
     "Table",
+    "evenly_spaced",
     "reason_of",
     "scores",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from byrote.core import ModelError
 from byrote.measures import prediction_depth
 from byrote.scoring.optional import attempt
+from byrote.scoring.spacing import evenly_spaced
 from byrote.training import AbstractProbe, Given, LogSpaced, Moment
 
 AT_ONCE = 256
@@ -35,7 +36,7 @@ class PredictionDepths(AbstractProbe):
 
     at: Given | LogSpaced = field(default_factory=LogSpaced)
     num_examples: int = 2000
-    """The first so many of the training examples, which are one another's neighbours."""
+    """So many of the training examples, evenly spaced, which are one another's neighbours."""
     num_neighbours: int = 30
     most_layers: int = 12
     """Of a network with more, so many are taken, equally far apart, the last one among them."""
@@ -63,14 +64,15 @@ class PredictionDepths(AbstractProbe):
                 "of numbers."
             )
         number = min(self.num_examples, len(moment.inputs))
-        x = moment.inputs.take(torch.arange(number, device=moment.inputs.device))
+        chosen = torch.from_numpy(evenly_spaced(len(moment.inputs), most=number)).to(moment.inputs.device)
+        x = moment.inputs.take(chosen)
         depths: list[np.ndarray] = []
         counts: list[int] = []
         for targets, module in zip(moment.targets, moment.modules(), strict=True):
             layers = self._layers(module, x)
             found = prediction_depth(
                 layers,
-                targets=targets[:number].cpu().numpy(),
+                targets=targets[chosen].cpu().numpy(),
                 predictions=layers[-1].argmax(1),
                 num_neighbours=min(self.num_neighbours, max(1, number - 1)),
             )
@@ -114,4 +116,4 @@ def _rows(values: Float[Tensor, "batch ..."]) -> Float[np.ndarray, "batch featur
     flat = values.detach().flatten(1).float()
     if flat.shape[1] > MOST_FEATURES:
         flat = nn.functional.adaptive_avg_pool1d(flat[:, None], MOST_FEATURES)[:, 0]
-    return flat.cpu().numpy()
+    return flat.cpu().numpy().copy()  # the next layer may work in place

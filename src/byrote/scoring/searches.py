@@ -11,6 +11,7 @@ from torch import Tensor
 
 from byrote.measures import critical_samples
 from byrote.scoring.optional import attempt
+from byrote.scoring.spacing import evenly_spaced
 from byrote.training import AbstractProbe, Given, LogSpaced, Moment
 
 MEASURED = 2000
@@ -29,7 +30,7 @@ class CriticalInputs(AbstractProbe):
 
     at: Given | LogSpaced = field(default_factory=LogSpaced)
     num_examples: int = 200
-    """The first so many of the test examples."""
+    """So many of the test examples, evenly spaced."""
     each_feature: bool = False
     """Whether every feature has a range of its own, as columns of a table have and pixels have not."""
     radius: float = 0.3
@@ -57,8 +58,9 @@ class CriticalInputs(AbstractProbe):
 
     def _search(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
         device = moment.inputs.device
-        x = moment.heldout.take(torch.arange(min(self.num_examples, len(moment.heldout)), device=device))
-        unit = self._unit(moment.inputs.take(torch.arange(min(MEASURED, len(moment.inputs)), device=device)))
+        tests = torch.from_numpy(evenly_spaced(len(moment.heldout), most=self.num_examples)).to(device)
+        measured = torch.from_numpy(evenly_spaced(len(moment.inputs), most=MEASURED)).to(device)
+        x, unit = moment.heldout.take(tests), self._unit(moment.inputs.take(measured))
         found = [
             critical_samples(module, x=x, unit=unit, seed=self.seed, radius=self.radius, num_steps=self.num_steps)
             for module in moment.modules()

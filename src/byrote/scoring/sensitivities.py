@@ -13,6 +13,7 @@ from byrote.core import derive
 from byrote.measures import loss_sensitivity
 from byrote.records import SGD, Adam, AdamW
 from byrote.scoring.optional import attempt
+from byrote.scoring.spacing import evenly_spaced
 from byrote.training import AbstractProbe, Moment
 
 
@@ -31,7 +32,7 @@ class LossSensitivities(AbstractProbe):
     num_moments: int = 8
     """After so many of its steps, equally far apart, the loss is looked at."""
     num_examples: int = 1024
-    """It is of the first so many of the training examples, and looks at all of them as often."""
+    """It is of so many of the training examples, evenly spaced, and looks at all of them as often."""
     seed: int = 0
     """Of the order of its examples."""
     optional: bool = False
@@ -54,14 +55,15 @@ class LossSensitivities(AbstractProbe):
 
     def _sensitivities(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
         number = min(self.num_examples, len(moment.inputs))
-        x = moment.inputs.take(torch.arange(number, device=moment.inputs.device))
+        chosen = torch.from_numpy(evenly_spaced(len(moment.inputs), most=number)).to(moment.inputs.device)
+        x = moment.inputs.take(chosen)
         batches = self._batches(number)
         moments = np.unique(np.linspace(1, len(batches), self.num_moments).round().astype(int)).tolist()
         found = [
             loss_sensitivity(
                 module,
                 x=x,
-                targets=targets[:number],
+                targets=targets[chosen],
                 optimiser=self.optimiser,
                 batches=batches,
                 moments=moments,

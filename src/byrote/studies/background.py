@@ -71,11 +71,14 @@ class Background:
         return seconds[1] + each * (len(test) - numbers[1])
 
     def _forecast_values(self) -> float:
-        few = min(TRIED, len(self.task.test))
-        began = time.perf_counter()
-        self._values(np.arange(few))
-        each = (time.perf_counter() - began) / few
-        return each * min(len(self.task.test), max(1.0, MOST_SORTED / len(self.task.train)))
+        wanted = min(float(len(self.task.test)), max(1.0, MOST_SORTED / len(self.task.train)))
+        numbers, seconds = (1, 1 + min(TRIED, len(self.task.test) - 1)), list[float]()
+        for number in numbers:
+            began = time.perf_counter()
+            self._values(np.arange(number))
+            seconds.append(time.perf_counter() - began)
+        each = max(0.0, seconds[1] - seconds[0]) / max(1, numbers[1] - numbers[0])
+        return seconds[0] + each * (wanted - 1)
 
     def _inputs(self) -> tuple[Float[np.ndarray, "example feature"], Float[np.ndarray, "test_example feature"]]:
         """Of training and of test examples, as the network sees them."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, TypeVar, final
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,7 @@ from byrote.scoring import (
     InputGradients,
     LossSensitivities,
     PredictionDepths,
+    evenly_spaced,
     reason_of,
 )
 from byrote.studies.bars_and_bands import bar
@@ -70,6 +71,8 @@ from byrote.studies.study import (
 from byrote.studies.wording import decimal, p_text, percent, points
 from byrote.training import AbstractProbe, Given, batches
 
+PROBING = 2
+"""Measuring takes about so many times as long as the training itself; time for that is kept."""
 NUM_EXAMPLES = 5000
 """The first so many of the training examples are scored."""
 NUM_MOMENTS = 6
@@ -79,6 +82,8 @@ LEVEL = 0.01
 NUM_SHOWN = 12
 NUM_POINTS = 101
 """Of a Lorenz curve."""
+T = TypeVar("T")
+
 TRUE, RANDOM = "true labels", "random labels"
 COMPUTED = {
     "grand": "norm",
@@ -89,6 +94,8 @@ COMPUTED = {
     "critical": "critical",
 }
 """What a probe calls it."""
+SPACED = ("prediction_depth", "loss_sensitivity")
+"""Scores of evenly spaced examples, where there are many; the others are of the first."""
 
 
 class Named(NamedTuple):
@@ -137,7 +144,9 @@ class Difficulty(AbstractStudy):
         """For each seed a network on true and one on random labels."""
         pairs = zip(*(_specs(task, learner, budget, kind) for kind in (TRUE, RANDOM)), strict=True)
         runs = tuple(spec for pair in pairs for spec in pair)
-        return Plan(runs, (), probes={spec: tuple(_probes(task, spec).values()) for spec in runs})
+        probes = {spec: tuple(_probes(task, spec).values()) for spec in runs}
+        as_long = (replace(spec, order=spec.order + extra) for spec in runs for extra in range(1, PROBING + 1))
+        return Plan(runs, (), probes=probes, later=tuple(as_long))
 
     def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
         """None."""
@@ -171,18 +180,30 @@ class Difficulty(AbstractStudy):
 
     def _notes(self, task: Task, budget: StudyBudget, probed: Mapping[str, _Probed]) -> tuple[str, ...]:
         notes: list[str] = []
-        search = CriticalInputs()
-        if probed[TRUE].runs:
+        part, there = sampled_part(task, budget.sample), probed[TRUE].values
+        if "grand" in there:
             notes.append(
                 "GraNd is taken after a tenth of the training, never at initialisation, where it says nothing of an "
-                "example. A held-out input is critical when a search of "
-                f"{search.num_steps} steps finds another answer within {search.radius} grey levels of 256, or that "
-                "share of a column's range; more steps would find more. Loss-sensitivity is of a short training of "
-                f"its own: {LossSensitivities.num_steps} steps on the first {LossSensitivities.num_examples:,} "
-                "examples, unrolled."
+                "example."
             )
-        if len(sampled_part(task, budget.sample).train) > NUM_EXAMPLES:
-            notes.append(f"Scores are of the first {NUM_EXAMPLES:,} training examples that networks saw.")
+        if "critical" in there:
+            search = CriticalInputs()
+            notes.append(
+                f"Of {min(search.num_examples, len(part.test)):,} held-out inputs, one is critical when a search of "
+                f"{search.num_steps} steps finds another answer within {search.radius} grey levels of 256, or that "
+                "share of a column's range; more steps would find more."
+            )
+        if "loss_sensitivity" in there:
+            notes.append(
+                f"Loss-sensitivity is of a short training of its own: {LossSensitivities.num_steps} steps on "
+                f"{min(LossSensitivities.num_examples, len(part.train)):,} of the training examples, unrolled."
+            )
+        if "prediction_depth" in there and len(part.train) > PredictionDepths.num_examples:
+            notes.append(f"Prediction depth is of {PredictionDepths.num_examples:,} of the training examples.")
+        if len(part.train) > NUM_EXAMPLES:
+            notes.append(
+                f"Scores from gradients are of the first {NUM_EXAMPLES:,} training examples that networks saw."
+            )
         for name, reason in probed[TRUE].reasons.items():
             title = SCORES[name].title if name in SCORES else "Whether held-out inputs are critical"
             notes.append(f"{title[:1].upper()}{title[1:]} could not be measured: {reason}")
@@ -236,8 +257,19 @@ def _probed(task: Task, runs: list[Run]) -> _Probed:
         if reason:
             reasons[name] = reason
         elif len(found) == len(runs):
-            values[name] = np.stack([one[COMPUTED[name]] for one in found]).astype(np.float64)
+            computed = np.stack([one[COMPUTED[name]] for one in found]).astype(np.float64)
+            values[name] = computed if name == "critical" else _placed(computed, runs[0], evenly=name in SPACED)
     return _Probed(runs, values, reasons)
+
+
+def _placed(
+    computed: Float[np.ndarray, "run moment chosen"], run: Run, *, evenly: bool
+) -> Float[np.ndarray, "run moment example"]:
+    """Of some examples, where they belong among all that the run saw; NaN elsewhere."""
+    number, some = run.trace.loss.shape[1], computed.shape[2]
+    placed = np.full((*computed.shape[:2], number), np.nan)
+    placed[..., evenly_spaced(number, most=some) if evenly else np.arange(some)] = computed
+    return placed
 
 
 def _scores(true: _Probed) -> dict[str, Scores]:
@@ -298,23 +330,36 @@ def _differing_finding(part: Task, early: FirstEpochDifficulty | None, *, num_ru
     )
 
 
-def _unevenness(probed: Mapping[str, _Probed]) -> dict[str, list[Interval]]:
-    """The Gini coefficient of every network's loss-sensitivities."""
-    return {kind: [gini(row[np.isfinite(row)]) for row in _sensitivities(own)] for kind, own in probed.items()}
+def _unevenness(probed: Mapping[str, _Probed]) -> dict[str, dict[int, float]]:
+    """The Gini coefficient of every network's loss-sensitivities, by its seed."""
+    return {
+        kind: {seed: gini(row[np.isfinite(row)]).value for seed, row in _sensitivities(own).items()}
+        for kind, own in probed.items()
+    }
 
 
-def _sensitivities(own: _Probed) -> list[Float[np.ndarray, "example"]]:
-    """Of every network that has some."""
-    rows = own.values.get("loss_sensitivity", np.empty((0, 1, 0)))[:, -1]
-    return [row for row in rows if np.isfinite(row).any()]
+def _sensitivities(own: _Probed) -> dict[int, Float[np.ndarray, "example"]]:
+    """Of every network that has some, by its seed."""
+    rows = _last(own, "loss_sensitivity")
+    return {seed: row for seed, row in rows.items() if np.isfinite(row).any()}
 
 
-def _uneven_finding(uneven: Mapping[str, list[Interval]], probed: Mapping[str, _Probed]) -> Finding:
+def _last(own: _Probed, name: str) -> dict[int, Float[np.ndarray, "example"]]:
+    """What a probe said of every network in the end, by its seed."""
+    return {run.spec.seed: row[-1] for run, row in zip(own.runs, own.values.get(name, ()), strict=False)}
+
+
+def _by_seed(values: Mapping[str, Mapping[int, T]]) -> list[tuple[T, T]]:
+    """With true and with random labels, of networks of the same seed."""
+    return [(one, values[RANDOM][seed]) for seed, one in values[TRUE].items() if seed in values[RANDOM]]
+
+
+def _uneven_finding(uneven: Mapping[str, Mapping[int, float]], probed: Mapping[str, _Probed]) -> Finding:
     """Arpit et al. find the coefficient higher on real than on random data."""
-    pairs = [true.value - random.value for true, random in zip(uneven[TRUE], uneven[RANDOM], strict=False)]
-    known = np.array([pair for pair in pairs if math.isfinite(pair)])
+    pairs = np.array([(true, random) for true, random in _by_seed(uneven) if math.isfinite(true - random)])
+    known = pairs[:, 0] - pairs[:, 1] if len(pairs) else np.empty(0)
     interval = _possible(mean_interval(known)) if len(known) else NOTHING
-    levels = [float(np.mean([one.value for one in uneven[kind]])) if uneven[kind] else math.nan for kind in uneven]
+    levels = pairs.mean(0) if len(pairs) else (math.nan, math.nan)
     return claim(
         "sensitivity-is-uneven",
         f"Spread over training examples, loss-sensitivity has a Gini coefficient of {levels[0]:.2f} with true labels "
@@ -335,31 +380,34 @@ def _missing(name: str, title: str, probed: Mapping[str, _Probed]) -> str:
     """Why nothing is said."""
     if any(name in own.reasons for own in probed.values()):
         return f"{title} could not be measured of this network."
+    if any(own.runs and name not in own.values for own in probed.values()):
+        return f"{title} is unknown: the networks that are there were trained without measuring it."
     return f"{title} is unknown: too few networks were finished."
 
 
 def _differences(probed: Mapping[str, _Probed]) -> Float[np.ndarray, "pair test_example"]:
-    """Critical or not, with random labels minus with true ones, of networks of the same seed; NaN left out."""
-    rows = [own.values.get("critical", np.empty((0, 1, 0)))[:, -1] for own in probed.values()]
-    by_seed = [
-        {run.spec.seed: row for run, row in zip(own.runs, values, strict=False)}
-        for own, values in zip(probed.values(), rows, strict=True)
-    ]
-    pairs = [by_seed[1][seed] - row for seed, row in by_seed[0].items() if seed in by_seed[1]]
-    if not pairs:
-        return np.empty((0, 0))
-    stacked = np.stack(pairs)
-    return stacked[:, np.isfinite(stacked).all(0)]
+    """Critical or not, with random labels minus with true ones, of networks of the same seed; NaN where unknown."""
+    pairs = _by_seed({kind: _last(own, "critical") for kind, own in probed.items()})
+    return np.stack([random - true for true, random in pairs]) if pairs else np.empty((0, 0))
 
 
 def _critical(part: Task, probed: Mapping[str, _Probed]) -> Interval:
     """How many more held-out inputs are critical with random labels."""
-    pairs = _differences(probed)
-    if not pairs.size:
+    return _over_inputs(part, _differences(probed), least=-1.0)
+
+
+def _over_inputs(part: Task, rows: Float[np.ndarray, "run test_example"], *, least: float) -> Interval:
+    """The mean over networks and held-out inputs, from `least` to 1; groups of the task are not taken apart."""
+    known = np.isfinite(rows).all(0)
+    if not known.any() or not len(rows):
         return NOTHING
     groups = part.test.groups
-    known = None if groups is None or len(groups) != pairs.shape[1] else groups
-    return _possible(crossed_interval(pairs, groups=known, binary=True))
+    if groups is not None:
+        groups = groups[evenly_spaced(len(part.test), most=rows.shape[1])][known]
+    found = crossed_interval(rows[:, known], groups=groups, binary=True)
+    if not math.isfinite(found.low):
+        return found
+    return replace(found, low=max(least, found.low), high=min(1.0, found.high))
 
 
 def _possible(difference: Interval) -> Interval:
@@ -406,10 +454,11 @@ def _figures(part: Task, probed: Mapping[str, _Probed], scores: Mapping[str, Sco
     if len(scores) > 1:
         yield _agreement(scores)
     rows = {kind: _sensitivities(own) for kind, own in probed.items()}
-    lorenz = {kind: np.mean([_lorenz(row) for row in own], axis=0) for kind, own in rows.items() if own}
+    lorenz = {kind: np.mean([_lorenz(row) for row in own.values()], axis=0) for kind, own in rows.items() if own}
     if lorenz:
         yield _shares_of_sensitivity(lorenz)
-    levels = {kind: _with_interval(part, own) for kind, own in probed.items()}
+    critical = {kind: list(_last(own, "critical").values()) for kind, own in probed.items()}
+    levels = {kind: _over_inputs(part, np.stack(rows), least=0.0) for kind, rows in critical.items() if rows}
     if any(level.count for level in levels.values()):
         yield Bars(
             title="Critical held-out inputs",
@@ -421,13 +470,6 @@ def _figures(part: Task, probed: Mapping[str, _Probed], scores: Mapping[str, Sco
     for name in ("prediction_depth", "input_curvature"):
         if name in scores:
             yield _hardest(part, name, scores)
-
-
-def _with_interval(part: Task, own: _Probed) -> Interval:
-    rows = own.values.get("critical", np.empty((0, 1, 0)))[:, -1]
-    rows = rows[:, np.isfinite(rows).all(0)] if len(rows) else rows
-    level = crossed_interval(rows, groups=None, binary=True) if rows.size else NOTHING
-    return replace(level, low=max(0.0, level.low), high=min(1.0, level.high)) if math.isfinite(level.low) else level
 
 
 def _lorenz(row: Float[np.ndarray, "example"]) -> Float[np.ndarray, "point"]:
@@ -469,8 +511,8 @@ def _agreement(scores: Mapping[str, Scores]) -> Table:
 
 
 def _rank_correlation(first: Float[np.ndarray, "example"], second: Float[np.ndarray, "example"]) -> float | None:
-    known = np.isfinite(first[: len(second)]) & np.isfinite(second[: len(first)])
-    one, other = first[: len(known)][known], second[: len(known)][known]
+    known = np.isfinite(first) & np.isfinite(second)
+    one, other = first[known], second[known]
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     return float(np.asarray(stats.spearmanr(one, other))[0])
@@ -500,6 +542,6 @@ def _table(task: Task, scores: Mapping[str, Scores], positions: Int[np.ndarray, 
     columns: dict[str, pa.Array] = {}
     for name in SCORES:
         for ending, field in (("", "value"), ("_se", "se")):
-            values = getattr(scores[name], field) if name in scores else np.empty(0)
-            columns[f"{name}{ending}"] = spread(values, positions=positions[: len(values)], number=len(task.train))
+            values = getattr(scores[name], field) if name in scores else np.full(len(positions), np.nan)
+            columns[f"{name}{ending}"] = spread(values, positions=positions, number=len(task.train))
     return pa.table({**identified(task), **columns})

@@ -68,7 +68,7 @@ FEW = 5
 """Members are caught too often when an attack finds more than this many times as many as guessing would."""
 RATES = (0.001, 0.01)
 """Shares of the others that an attacker may wrongly accuse."""
-MOST_PAIRS = 1 << 25
+MOST_PAIRS = 1 << 21
 """Of a network and an example; where there are more, only the first networks are attacked."""
 MOST_BARS = 20
 MOST_GROUPS = 500
@@ -81,11 +81,20 @@ NUM_POINTS = 60
 LIRA = "LiRA"
 
 
+class _Success(NamedTuple):
+    """How well an attack does on all networks together."""
+
+    auc: Interval
+    caught: tuple[Catch, ...]
+
+
 class _Attacked(NamedTuple):
     """Every network on a subset, attacked with the help of the others."""
 
     mask: Bool[np.ndarray, "run example"]
     attacks: Mapping[str, Attack]
+    """Those that tell members and others apart at all."""
+    success: Mapping[str, _Success]
     statistic: Float[np.ndarray, "run example"]
     """What the likelihood ratio is of: log-odds of the target, for numbers minus the absolute error."""
     risk: MembershipRisk
@@ -114,7 +123,7 @@ class Membership(AbstractSubsetStudy):
         attacked = _attacked(part, runs) if len(runs) >= FEWEST else None
         if attacked is None:
             return Outcome(self._empty(len(runs), lost), _unknown(task) if runs else None)
-        auc, caught = pooled_auc(attacked.lira, attacked.mask), caught_at(attacked.lira, attacked.mask, rates=RATES)
+        auc, caught = attacked.success[LIRA]
         findings = (_told(auc, num_runs=len(runs)), _caught(caught, num_runs=len(runs)))
         section = Section(
             study=self.name,
@@ -149,7 +158,7 @@ class Membership(AbstractSubsetStudy):
         ]
         if num_left_out:
             left = counted(num_left_out, one="further network was", many="further networks were")
-            notes.append(f"To save memory, {left} left out.")
+            notes.append(f"To save time, {left} left out.")
         if task.train.groups is not None:
             notes.append("Groups are in or out whole: an attack tells an example's group as well as the example.")
         if budget.sample is not None:
@@ -169,11 +178,23 @@ def _attacked(part: Task, runs: list[Run]) -> _Attacked | None:
         "RMIA": rmia(mask, likelihood, population=population),
         "loss alone": loss_attack(loss),
     }
-    for attack in attacks.values():
-        known = np.isfinite(attack.score)
-        if not ((known & mask).any() and (known & ~mask).any()):
-            return None
-    return _Attacked(mask, attacks, statistic, membership_risk(statistic, mask))
+    usable = {name: attack for name, attack in attacks.items() if _judges(attack, mask)}
+    if LIRA not in usable:
+        return None
+    groups = None if part.train.groups is None or len(np.unique(part.train.groups)) < 2 else part.train.groups
+    success = {
+        name: _Success(
+            pooled_auc(attack.score, mask, groups=groups), caught_at(attack.score, mask, rates=RATES, groups=groups)
+        )
+        for name, attack in usable.items()
+    }
+    return _Attacked(mask, usable, success, statistic, membership_risk(statistic, mask))
+
+
+def _judges(attack: Attack, mask: Bool[np.ndarray, "run example"]) -> bool:
+    """Whether it has scores of members and of others."""
+    known = np.isfinite(attack.score)
+    return bool((known & mask).any() and (known & ~mask).any())
 
 
 def _statistic(part: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:
@@ -193,7 +214,8 @@ def _likelihoods(
     outputs = np.stack([run.trace.test_outputs for run in runs]).astype(np.float64)
     y = part.test.y
     if part.regression:
-        scale = 2 * max(float(loss[~mask].mean()), np.finfo(np.float64).tiny) if (~mask).any() else 1.0
+        known = loss[~mask & np.isfinite(loss)]
+        scale = 2 * max(float(known.mean()), np.finfo(np.float64).tiny) if len(known) else 1.0
         tests = (outputs[..., 0] - y) ** 2 / (np.var(part.train.y) or 1.0)
         return -loss / scale, -tests / scale
     tests = -special.log_softmax(outputs, axis=2)[:, np.arange(len(y)), y]
@@ -207,7 +229,7 @@ def _told(auc: Interval, *, num_runs: int) -> Finding:
         f"The likelihood-ratio attack tells training examples from others with an AUC of {decimal(auc)}, where 0.5 is "
         "guessing."
         if known
-        else "Too few networks were finished to attack any of them.",
+        else f"Attacks need at least {FEWEST} networks on random subsets, and outputs that are finite: none was made.",
         study=Membership.name,
         paper=CARLINI,
         unit="AUC",
@@ -333,9 +355,7 @@ def _curve(name: str, attack: Attack, mask: Bool[np.ndarray, "run example"]) -> 
 
 def _attacks(attacked: _Attacked) -> Table:
     rows: list[tuple[str | float | None, ...]] = []
-    for name, attack in attacked.attacks.items():
-        auc = pooled_auc(attack.score, attacked.mask)
-        caught = caught_at(attack.score, attacked.mask, rates=RATES)
+    for name, (auc, caught) in attacked.success.items():
         rows.append((name, auc.value, _ends(auc, digits=3), *(cell for one in caught for cell in _cells(one))))
     heads = [
         column
