@@ -235,4 +235,4 @@ def test_examples_that_are_in_or_out_together_are_no_independent_witnesses() -> 
     assert np.mean([told.se for told, _ in found]) > 0.75 * scatter
     assert np.mean([untold.se for _, untold in found]) < 0.75 * scatter
     with pytest.raises(ValueError, match="at least two groups"):
-        pooled_auc(score, member, groups=np.zeros(400, int))
+        pooled_auc(np.zeros((2, 2)), np.eye(2, dtype=bool), groups=np.zeros(2, int))
