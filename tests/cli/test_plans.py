@@ -62,7 +62,8 @@ def test_what_was_planned_is_what_is_done(byrote: Command) -> None:
 def test_runs_that_two_studies_share_are_counted_once(byrote: Command) -> None:
     plan = planned(byrote, *AUDIT)
     shared = [line for line in plan.runs if line.num_shared]
-    assert [(line.study, line.condition, line.num_train) for line in shared] == [("memorisation", "random 70 %", 67)]
+    assert [line.study for line in shared] == ["memorisation", "membership"]
+    assert {(line.condition, line.num_train) for line in shared} == {("random 70 %", 67)}
     assert sum(line.num_runs - line.num_shared for line in plan.runs) == plan.num_runs
     assert sum(line.seconds for line in plan.runs) == pytest.approx(plan.training_seconds)
 
