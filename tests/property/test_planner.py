@@ -42,8 +42,9 @@ def planner(size: int, studies: Sequence[str] = tuple(STUDIES)) -> Planner:
 
 
 def union(plan: Planner, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
+    """With what is wanted once these are there: a budget that does not pay for that is not kept."""
     plans = [study.plan(plan.task, plan.learner, budgets[study.name]) for study in plan.studies]
-    return list(dict.fromkeys(spec for made in plans for spec in made.runs))
+    return list(dict.fromkeys(spec for made in plans for spec in made.foreseen))
 
 
 def amount(budget: StudyBudget, size: int) -> tuple[int, int, int]:
