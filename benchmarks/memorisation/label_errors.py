@@ -36,6 +36,9 @@ BEGIN = "<!-- label error benchmark: begin (written by python -m benchmarks.memo
 END = "<!-- label error benchmark: end -->"
 CHILD = Path(__file__).with_name("label_errors_child.py")
 PEERS = ("cleanlab", "aum", "captum", "heldout")
+TOLD = "told right labels"
+"""Not a contender: networks that are told what nobody knows show how much the network could say at best."""
+SHOWN = {"heldout": "held-out ensemble", "told": TOLD}
 KINDS = ("uniform", "class pairs", "feature-dependent", "uniform, long tail")
 FRACTION, RATIO, RARE_CLASSES = 0.1, 20.0, 3
 RATE = 0.1
@@ -43,6 +46,8 @@ RATE = 0.1
 BUDGETS = (5.0, 8.0, 10.0, 30.0, 100.0)
 TAIL_BUDGET = 10.0
 """The long tail is a smaller task, and is not given more."""
+TOLD_BUDGET = 30.0
+"""By then what it says has settled."""
 TARGET, TARGET_BUDGET = 0.93, 8.0
 BINS = 10
 OWN = ("byrote", "byrote, networks only")
@@ -54,6 +59,8 @@ class Noisy(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     changed: np.ndarray
+    right: np.ndarray
+    """The labels before any was flipped."""
     rare: np.ndarray
     """Examples of the rarest classes; none where all are equally frequent."""
 
@@ -121,7 +128,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--most-seconds", type=float, default=max(BUDGETS), help="leave out larger budgets")
     parser.add_argument("--core", type=int, help="pin to this core (Linux)")
     parser.add_argument("--resume", action="store_true", help="measure only what --raw does not have")
-    parser.add_argument("--only", nargs="+", choices=("byrote", *PEERS), help="leave the others for another time")
+    asked = ("byrote", *PEERS, "told")
+    parser.add_argument("--only", nargs="+", choices=asked, help="leave the others for another time")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing: tables of an earlier --raw")
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     options = parser.parse_args()
@@ -141,11 +149,11 @@ def _measure(options: argparse.Namespace, known: list[Measurement]) -> list[Meas
     kinds = KINDS[:1] if options.quick else KINDS
     for seed in range(1 if options.quick else options.seeds):
         for kind in kinds:
-            budgets = _budgets(kind, options)
-            for name in options.only or ("byrote", *PEERS):
+            for name in options.only or ("byrote", *PEERS, "told"):
+                budgets = _budgets(kind, name, options)
                 if name in missing or _has(measured, kind, seed, name, max(budgets)):
                     continue
-                python = sys.executable if name == "byrote" else options.peers
+                python = sys.executable if name in ("byrote", "told") else options.peers
                 again = list(_run(name, python, kind, seed, budgets))
                 renewed = {(one.kind, one.seed, one.contender) for one in again}
                 measured = [one for one in measured if (one.kind, one.seed, one.contender) not in renewed] + again
@@ -154,14 +162,15 @@ def _measure(options: argparse.Namespace, known: list[Measurement]) -> list[Meas
     return measured
 
 
-def _budgets(kind: str, options: argparse.Namespace) -> list[float]:
-    most = 4.0 if options.quick else min(options.most_seconds, TAIL_BUDGET if "tail" in kind else max(BUDGETS))
+def _budgets(kind: str, name: str, options: argparse.Namespace) -> list[float]:
+    longest = TOLD_BUDGET if name == "told" else max(BUDGETS)
+    most = 4.0 if options.quick else min(options.most_seconds, TAIL_BUDGET if "tail" in kind else longest)
     return [3.0, 4.0] if options.quick else [budget for budget in BUDGETS if budget <= most]
 
 
 def _has(measured: list[Measurement], kind: str, seed: int, name: str, budget: float) -> bool:
-    shown = "held-out ensemble" if name == "heldout" else name
-    return any((m.kind, m.seed, m.contender, m.budget) == (kind, seed, shown, budget) for m in measured)
+    wanted = (kind, seed, SHOWN.get(name, name), budget)
+    return any((one.kind, one.seed, one.contender, one.budget) == wanted for one in measured)
 
 
 def noisy(kind: str, seed: int) -> Noisy:
@@ -181,7 +190,7 @@ def noisy(kind: str, seed: int) -> Noisy:
         flipped = feature_dependent_flips(y, probability=np.asarray(probability), fraction=FRACTION, seed=seed)
     else:
         flipped = uniform_flips(y, num_classes=task.num_classes, fraction=FRACTION, seed=seed)
-    return Noisy(x.astype(np.float32), flipped.targets, flipped.changed, rare)
+    return Noisy(x.astype(np.float32), flipped.targets, flipped.changed, y, rare)
 
 
 def _run(name: str, python: str, kind: str, seed: int, budgets: list[float]) -> Iterator[Measurement]:
@@ -189,7 +198,7 @@ def _run(name: str, python: str, kind: str, seed: int, budgets: list[float]) -> 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1")
     with tempfile.TemporaryDirectory() as folder:
         data_path, scores_path = Path(folder, "data.npz"), Path(folder, "scores.npz")
-        np.savez(data_path, x=data.x, y=data.y)
+        np.savez(data_path, x=data.x, y=data.y, **({"right": data.right} if name == "told" else {}))
         asked = [python, str(CHILD), name, str(data_path), str(scores_path), str(seed), *map(str, budgets)]
         done = subprocess.run(asked, capture_output=True, text=True, check=False, env={**os.environ, **threads})
         if done.returncode:
@@ -270,7 +279,8 @@ def _ranking(measurements: list[Measurement], kind: str) -> list[str]:
     here = [one for one in measurements if one.kind == kind]
     budgets = sorted({one.budget for one in here})
     names = list(dict.fromkeys(one.contender for one in here))
-    best = {budget: max((_median(here, name, budget, "auroc") for name in names), default=-1.0) for budget in budgets}
+    ranked = [name for name in names if name != TOLD]
+    best = {budget: max((_median(here, name, budget, "auroc") for name in ranked), default=-1.0) for budget in budgets}
     head = ["contender", *(f"{budget:g} s" for budget in budgets), "calibration error (least to most)"]
     extra = ["rare but right among the tenth doubted most"] if "tail" in kind else []
     lines = [[*head, *extra], ["---"] * (len(head) + len(extra))]
@@ -354,7 +364,7 @@ def _verdict(measurements: list[Measurement]) -> str:
 
 def _wins(here: list[Measurement]) -> list[str]:
     """Where a peer is ahead of byrote."""
-    peers = dict.fromkeys(one.contender for one in here if one.contender not in OWN)
+    peers = dict.fromkeys(one.contender for one in here if one.contender not in (*OWN, TOLD))
     return [
         f"{budget:g} seconds ({peer})"
         for budget in sorted({one.budget for one in here})

@@ -21,7 +21,6 @@ from byrote.measures.intervals import (
     slope_interval,
 )
 from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
-from byrote.measures.label_errors import LabelErrors, flag_label_errors, label_errors, residual_errors
 from byrote.measures.leave_one_out import leave_one_out
 from byrote.measures.masked import masked_over_runs
 from byrote.measures.membership import Attack, Variance, closeness, lira, log_odds, loss_attack, rmia
@@ -65,6 +64,7 @@ from byrote.measures.suspicion import LabelSuspicion, label_suspicion, residual_
 from byrote.measures.target_columns import TargetColumn, target_columns
 from byrote.measures.threshold_samples import AumFlags, aum_flags, threshold_samples
 from byrote.measures.trace import DataMap, ForgettingEvents, aum, csl, data_map, el2n, forgetting_events
+from byrote.measures.wrong_labels import LabelErrors, flag_label_errors, label_errors, residual_errors
 
 __all__ = [
     "Attack",

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from byrote.measures.label_errors.evidence import Evidence, gather, of, votes_against
-from byrote.measures.label_errors.found import (
+from byrote.measures.wrong_labels.evidence import Evidence, gather, of, votes_against
+from byrote.measures.wrong_labels.found import (
     JUDGED,
     REASONS,
     LabelErrors,
@@ -20,7 +20,7 @@ from byrote.measures.label_errors.found import (
     unsaid,
     wrong_share,
 )
-from byrote.measures.label_errors.mixture import (
+from byrote.measures.wrong_labels.mixture import (
     FIRST_SHARE,
     Binned,
     Bins,

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from byrote.measures.label_errors.found import deviation, lead_of, mean_over, variance_of_mean
-from byrote.measures.label_errors.surest import most_wrong
+from byrote.measures.wrong_labels.found import deviation, lead_of, mean_over, variance_of_mean
+from byrote.measures.wrong_labels.surest import most_wrong
 
 VOTES_BEFORE = 5.0
 """Neighbours' votes are taken for so many more, cast as the labels are distributed."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
-from byrote.measures.label_errors.mixture import Shares
+from byrote.measures.wrong_labels.mixture import Shares
 from byrote.records import Interval, Scores
 
 REASONS = ("", "memorised", "never fitted", "contradicts neighbours", "conflicting duplicate")

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
-from byrote.measures.label_errors.found import (
+from byrote.measures.wrong_labels.found import (
     JUDGED,
     REASONS,
     LabelErrors,
@@ -18,7 +18,7 @@ from byrote.measures.label_errors.found import (
     variance_of_mean,
     wrong_share,
 )
-from byrote.measures.label_errors.mixture import (
+from byrote.measures.wrong_labels.mixture import (
     FIRST_SHARE,
     Binned,
     Bins,
