@@ -7,6 +7,7 @@ from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 from byrote.measures.wrong_labels.found import (
     JUDGED,
     REASONS,
+    UNSETTLED,
     LabelErrors,
     check_mask,
     conflicting,
@@ -37,8 +38,10 @@ NUM_EXCHANGES = 10
 """Invented numbers for each example, taken from other examples."""
 SCALES = (0.2, 5.0)
 """Of the right numbers' residuals, in robust standard deviations."""
-FREEDOMS = (2.5, 200.0)
-"""Degrees of freedom: from heavy tails to a Gaussian."""
+FREEDOMS = (1.0, 200.0)
+"""Degrees of freedom: from Cauchy's tails to a Gaussian."""
+MANY = 0.03
+"""More wrong numbers than this are not claimed where noise with heavy tails and no wrong number fits about as well."""
 LEAST = 1e-12
 """No bin is given less of the right numbers."""
 START = np.array([0.0, np.log(10.0), log_odds_of(FIRST_SHARE)])
@@ -59,9 +62,11 @@ def residual_errors(
     distribution, its scale and degrees of freedom estimated; wrong numbers are like those of other examples, exchanged
     at random. The probability is the second one's share.
 
-    A number that is wrong by less than the networks err cannot be told from a right one, nor can an outlier of noise
-    with very heavy tails from a wrong one, and noise that is larger for some examples than for others is not looked
-    for. Neighbours and the training's trace are not asked: what they say of a number the prediction says already.
+    A number that is wrong by less than the networks err cannot be told from a right one, nor a rare outlier of noise
+    from a wrong one: of noise with t's 3 degrees of freedom, one or two numbers in a hundred are flagged. Where the
+    tails are so heavy that none need be wrong and many may be, nothing is said. Noise that is larger for some examples
+    than for others is not looked for. Neighbours and the training's trace are not asked: what they say of a number the
+    prediction says already.
 
     Nothing is said, and the status says why, when predictions are no nearer to their own numbers than to exchanged
     ones, as chance would have it, or when it is not settled whether many numbers are wrong or none.
@@ -106,6 +111,8 @@ def residual_errors(
     se[known] = np.abs(ends[0] - ends[1])[known] / 2
     wrong = wrong_share(value[known], doubt[known], found, most=0.0)
     status = status_of(found, wrong, lead=_lead(given[known], expected[known]))
+    if status == JUDGED and found.low.at_lower_bound and wrong.value > MANY:
+        status = UNSETTLED
     if status != JUDGED:
         value, se, wrong = *np.full((2, len(targets)), np.nan), unsaid(wrong.count)
     suggested[known] = expected[known]
