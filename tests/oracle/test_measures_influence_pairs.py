@@ -72,13 +72,44 @@ def test_control_keeps_what_benjamini_and_hochberg_would_of_all_pairs():
     everything = influence_pairs(p.inclusion, p.correct_test, memorisation=p.memorised)
     p_values = np.ones((12, 30))
     p_values[everything.train, everything.test] = everything.p_value
-    rejected = stats.false_discovery_control(p_values, method="bh") <= 0.1
+    rejected = stats.false_discovery_control(p_values.ravel(), method="bh").reshape(p_values.shape) <= 0.1
     found = influence_pairs(p.inclusion, p.correct_test, memorisation=p.memorised, false_discovery_rate=0.1)
     assert set(zip(found.train.tolist(), found.test.tolist(), strict=True)) == set(
         zip(*(each.tolist() for each in np.nonzero(rejected)), strict=True)
     )
     assert {(0, 0), (1, 1), (2, 2)} <= set(zip(found.train.tolist(), found.test.tolist(), strict=True))
     assert len(found.train) < len(everything.train)
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "real"])
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_counted_on_the_way_are_those_that_the_rule_keeps_of_all(kind, rate, seed):
+    """Whether inclusion is balanced or not, and many pairs, few or none pass."""
+    p = Population(seed, num_runs=8 + 9 * seed, num_examples=25, num_tests=60)
+    values = p.correct_test if kind == "right or wrong" else p.margin
+    p_values = np.ones((25, 60))
+    for train in range(25):
+        for test in range(60):
+            inside = p.inclusion[:, train]
+            sides = values[inside, test].astype(float), values[~inside, test].astype(float)
+            if p.memorised[train] >= 0.25 and sides[0].mean() - sides[1].mean() >= 0.15 - 1e-9:
+                p_values[train, test] = _p_value(*sides, exact=kind == "right or wrong")
+    kept = stats.false_discovery_control(p_values.ravel(), method="bh").reshape(p_values.shape) <= rate
+    found = influence_pairs(p.inclusion, values, memorisation=p.memorised, false_discovery_rate=rate)
+    assert np.array_equal(np.argwhere(kept), np.array(sorted(zip(found.train, found.test, strict=True))).reshape(-1, 2))
+    assert found.p_value == pytest.approx(p_values[found.train, found.test], rel=1e-6)
+    order = np.lexsort((found.test, found.train, -found.influence.value))
+    assert order.tolist() == list(range(len(order)))
+
+
+def _p_value(inside: np.ndarray, outside: np.ndarray, *, exact: bool) -> float:
+    if exact:
+        table = [[side.sum(), len(side) - side.sum()] for side in (inside, outside)]
+        return float(stats.fisher_exact(table, alternative="greater")[1])
+    if min(len(inside), len(outside)) < 2:
+        return 1.0
+    return float(stats.ttest_ind(inside, outside, equal_var=False, alternative="greater")[1])
 
 
 def test_an_estimate_at_the_threshold_reaches_it():
@@ -115,6 +146,25 @@ def test_the_whole_matrix_is_never_held():
     tracemalloc.stop()
     assert len(found.train) > 0
     assert peak < 8 * 5000 * 4000 / 3
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "real"])
+def test_pairs_that_chance_lifts_above_the_threshold_are_never_held(kind):
+    """Six numbers of each would be returned if they were not left out by the rule."""
+    rng = np.random.default_rng(7)
+    inclusion, values = rng.random((40, 3000)) < 0.5, (rng.random((40, 4000)) < 0.5).astype(float)
+    values[:, 0] = inclusion[:, 0]
+    values += rng.normal(0, 0.1, size=values.shape) if kind == "real" else 0.0
+    mask = inclusion.T.astype(float)
+    means = mask @ values / mask.sum(1)[:, None], (1 - mask) @ values / (1 - mask).sum(1)[:, None]
+    num_above = int((means[0] - means[1] >= 0.15).sum())
+    tracemalloc.start()
+    found = inspect.unwrap(influence_pairs)(inclusion, values, memorisation=np.ones(3000), false_discovery_rate=0.1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (0, 0) in set(zip(found.train.tolist(), found.test.tolist(), strict=True))
+    assert len(found.train) < num_above / 1000
+    assert peak < 6 * 8 * num_above
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,5 +1,7 @@
 """Which training examples decide which test examples: the pairs of high influence (Feldman & Zhang 2020)."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,8 @@ LEAST_INFLUENCE = 0.15
 """The thresholds of Feldman & Zhang 2020."""
 ROUNDING = 1e-9
 """An estimate this near below a threshold reaches it: 0.65 − 0.5 is 0.15."""
+EDGES = np.geomspace(1e-300, 1.0, 8192)
+"""P-values are counted between these: each is 9 % above the one before."""
 
 
 class InfluencePairs(NamedTuple):
@@ -31,13 +35,31 @@ class InfluencePairs(NamedTuple):
     """Training × test examples: how many pairs were looked at."""
 
 
-class _Sums(NamedTuple):
-    """What each pair's two sides sum to; [pair]."""
+class _Found(NamedTuple):
+    """Some pairs."""
 
+    train: Int[np.ndarray, "pair"]
+    test: Int[np.ndarray, "pair"]
     included: Float[np.ndarray, "pair"]
-    heldout: Float[np.ndarray, "pair"]
-    num_included: Int[np.ndarray, "pair"]
-    num_heldout: Int[np.ndarray, "pair"]
+    """What the values of the runs that were trained on the training example sum to."""
+    squares: Float[np.ndarray, "pair"]
+    """What their squares sum to."""
+    p_value: Float[np.ndarray, "pair"]
+
+
+class _Search(NamedTuple):
+    """What is looked through."""
+
+    inclusion: Bool[np.ndarray, "run example"]
+    values: Float[np.ndarray, "run test_example"]
+    rows: Int[np.ndarray, "usable"]
+    """Training examples whose pairs are looked at."""
+    least: float
+    """Influence from which on a pair is found."""
+
+    @property
+    def num_included(self) -> Int[np.ndarray, "example"]:
+        return self.inclusion.sum(0)
 
 
 def influence_pairs(
@@ -53,7 +75,7 @@ def influence_pairs(
 
     All pairs (i, j) with mem(i) ≥ 0.25 and infl(i, j) ≥ 0.15, infl(i, j) being the mean of correct_test[r, j] over the
     runs trained on i minus the mean over the others, as in `influence`; computed block by block, so that only the pairs
-    found are held.
+    that are returned are held.
 
     With few runs most such pairs are chance: of n·m estimates with standard error s, a share Φ(−0.15/s) passes the
     threshold where there is nothing. `false_discovery_rate` keeps only pairs that also pass Benjamini & Hochberg's
@@ -90,64 +112,108 @@ def influence_pairs(
     _check(inclusion, correct_test, memorisation, false_discovery_rate)
     num_included = inclusion.sum(0)
     usable = (memorisation >= least_memorisation) & (num_included > 0) & (num_included < len(inclusion))
-    rows = np.flatnonzero(usable)
     values = correct_test.astype(np.float64)
     binary = bool(((values == 0) | (values == 1)).all())
     if not binary:
         values -= values.mean(0)
-    train, test, sums = _search(inclusion, values, rows, least_influence, binary=binary)
-    scores, freedom = _scores(inclusion, values, train, test, sums, binary=binary)
-    p_value = _exact_p_value(sums) if binary else _welch_p_value(scores, freedom)
-    num_compared = inclusion.shape[1] * correct_test.shape[1]
-    kept = np.ones(len(train), bool)
-    if false_discovery_rate is not None:
-        kept = _step_up(p_value, num_compared, false_discovery_rate)
-    order = np.flatnonzero(kept)[np.argsort(-scores.value[kept], kind="stable")]
+    search = _Search(inclusion, values, np.flatnonzero(usable), least_influence - ROUNDING)
+    look = partial(_look_exactly if binary else _look_by_welch, search)
+    num_compared, rate = inclusion.shape[1] * correct_test.shape[1], false_discovery_rate
+    found = _together(look(1.0 if rate is None else _reach(look, search, num_compared=num_compared, rate=rate)))
+    scores = _scores(search, found, binary=binary)[0]
+    kept = np.ones(len(found.train), bool) if rate is None else _step_up(found.p_value, num_compared, rate)
+    places = np.flatnonzero(kept)
+    order = places[np.lexsort((found.test[places], found.train[places], -scores.value[places]))]
     return InfluencePairs(
-        train=train[order],
-        test=test[order],
+        train=found.train[order],
+        test=found.test[order],
         influence=Scores(value=scores.value[order], se=scores.se[order], count=scores.count[order]),
-        p_value=p_value[order],
+        p_value=found.p_value[order],
         num_compared=num_compared,
     )
 
 
-def _search(
-    inclusion: np.ndarray, values: np.ndarray, rows: np.ndarray, least: float, *, binary: bool
-) -> tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "pair"], _Sums]:
-    """The pairs that reach the threshold, by one matrix product per block of training examples."""
-    num_runs, num_tests = values.shape
-    total = values.sum(0)
-    factor = values.astype(np.float32 if binary else np.float64)  # sums of 0 and 1 are exact in either
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    step = max(1, BLOCK_BYTES // max(8 * num_tests, 1))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        count = inclusion[:, block].sum(0)[:, None]
-        included = (inclusion[:, block].T.astype(factor.dtype) @ factor).astype(np.float64)
+def _reach(look: Callable[[float], Iterator[_Found]], search: _Search, *, num_compared: int, rate: float) -> float:
+    """A p-value that no pair which `_step_up` keeps exceeds, and few others fall below; negative if it keeps none.
+
+    The largest that is kept has p ≤ rate·N(p)/num_compared, N(p) being how many pairs have a p-value up to p. So the
+    edge below p is at most rate·N(edge above p)/num_compared, and the last edge of which this holds is p's or higher.
+    Since N is at most the number of usable pairs, those above the p-value that this gives need not be counted.
+    """
+    highest = rate * len(search.rows) * search.values.shape[1] / num_compared if num_compared else 0.0
+    number = np.zeros(len(EDGES), np.int64)
+    for found in look(highest):
+        number += np.bincount(np.searchsorted(EDGES, found.p_value), minlength=len(EDGES))
+    up_to, below = number.cumsum(), np.concatenate([[0.0], EDGES[:-1]])
+    passing = np.flatnonzero((up_to > 0) & (below <= rate * up_to / max(num_compared, 1)))
+    return min(highest, float(EDGES[passing[-1]])) if len(passing) else -1.0
+
+
+def _look_exactly(search: _Search, at_most: float) -> Iterator[_Found]:
+    """Pairs of right or wrong answers with a p-value of at most so much, by Fisher's test.
+
+    Both the influence and the p-value say how many right answers it takes from the runs that were trained on the
+    training example, given how many there are of these and of right answers; so the product of the two matrices is
+    compared with one number for each test example.
+    """
+    right, code = np.unique(search.values.sum(0).astype(np.int64), return_inverse=True)
+    factor, number = search.values.astype(np.float32), search.num_included[search.rows]  # exact of 0 and 1
+    num_runs, num_tests = factor.shape
+    for count in sorted({int(each) for each in number}):
+        split = np.arange(count + 1)
+        chance = _tails(num_runs, count, right)
+        enough = split / count - (right[:, None] - split) / (num_runs - count) >= search.least
+        enough &= chance <= at_most
+        if not enough.any():
+            continue
+        needed = np.where(enough.any(1), enough.argmax(1), np.inf).astype(np.float32)[code]
+        for block in _blocks(search.rows[number == count], bytes_each=factor.itemsize * num_tests):
+            included = search.inclusion[:, block].T.astype(np.float32) @ factor
+            place = np.flatnonzero(included >= needed)
+            row, column = np.divmod(place, num_tests)
+            answers = included.ravel()[place].astype(np.int64)
+            sums = answers.astype(np.float64)
+            yield _Found(block[row], column, sums, sums, chance[code[column], answers])
+
+
+def _look_by_welch(search: _Search, at_most: float) -> Iterator[_Found]:
+    """Pairs of numbers with a p-value of at most so much, by Welch's test."""
+    num_runs, num_tests = search.values.shape
+    total, powers = search.values.sum(0), search.values**2
+    for block in _blocks(search.rows, bytes_each=2 * search.values.itemsize * num_tests):
+        mask = search.inclusion[:, block].T.astype(np.float64)
+        count, included = mask.sum(1)[:, None], mask @ search.values
         influence = included / count - (total - included) / (num_runs - count)
-        row, column = np.nonzero(influence >= least - ROUNDING)
-        found.append((block[row], column, included[row, column]))
-    nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    train, test, included = (np.concatenate(parts) for parts in zip(nothing, *found, strict=True))
-    count = inclusion[:, train].sum(0)
-    return train, test, _Sums(included, total[test] - included, count, num_runs - count)
+        row, column = np.nonzero(influence >= search.least)
+        unknown = np.full(len(row), np.nan)
+        found = _Found(block[row], column, included[row, column], (mask @ powers)[row, column], unknown)
+        p_value = _welch_p_value(*_scores(search, found, binary=False))
+        kept = p_value <= at_most
+        yield _Found(*(part[kept] for part in found._replace(p_value=p_value)))
 
 
-def _scores(
-    inclusion: np.ndarray, values: np.ndarray, train: np.ndarray, test: np.ndarray, sums: _Sums, *, binary: bool
-) -> tuple[Scores, Float[np.ndarray, "pair"]]:
+def _blocks(rows: Int[np.ndarray, "usable"], *, bytes_each: int) -> Iterator[Int[np.ndarray, "block"]]:
+    """The rows in parts that memory holds."""
+    step = max(1, BLOCK_BYTES // max(bytes_each, 1))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def _together(parts: Iterator[_Found]) -> _Found:
+    nothing = np.empty(0, np.int64), np.empty(0, np.int64), *(np.empty(0) for _ in range(3))
+    return _Found(*(np.concatenate(column) for column in zip(nothing, *parts, strict=True)))
+
+
+def _scores(search: _Search, found: _Found, *, binary: bool) -> tuple[Scores, Float[np.ndarray, "pair"]]:
     """Influences with their errors, and for real values Welch's degrees of freedom."""
-    included, heldout, num_included, num_heldout = sums
-    value = included / num_included - heldout / num_heldout
-    count = np.minimum(num_included, num_heldout)
+    num_included, included = search.num_included[found.train], found.included
+    num_heldout, heldout = len(search.inclusion) - num_included, search.values.sum(0)[found.test] - included
+    value, count = included / num_included - heldout / num_heldout, np.minimum(num_included, num_heldout)
     if binary:
         adjusted = (included + 1) / (num_included + 2), (heldout + 1) / (num_heldout + 2)
         variances = [p * (1 - p) / n for p, n in zip(adjusted, (num_included, num_heldout), strict=True)]
         return Scores(value=value, se=np.sqrt(sum(variances)), count=count), np.full(len(value), np.inf)
-    inside = _squares(inclusion, values, train, test)
-    outside = (values**2).sum(0)[test] - inside
-    parts = (inside, included, num_included), (outside, heldout, num_heldout)
+    outside = (search.values**2).sum(0)[found.test] - found.squares
+    parts = (found.squares, included, num_included), (outside, heldout, num_heldout)
     variances = [
         _divided(np.maximum(squares - total**2 / number, 0), (number - 1) * number) for squares, total, number in parts
     ]
@@ -156,41 +222,20 @@ def _scores(
     return Scores(value=value, se=np.sqrt(both), count=count), _divided(both**2, spread)
 
 
-def _squares(
-    inclusion: np.ndarray, values: np.ndarray, train: np.ndarray, test: np.ndarray
-) -> Float[np.ndarray, "pair"]:
-    """For each pair, the sum of squares over the runs that were trained on its training example."""
-    squares = np.empty(len(train))
-    step = max(1, BLOCK_BYTES // (8 * len(values)))
-    for start in range(0, len(train), step):
-        here = slice(start, start + step)
-        squares[here] = np.einsum(
-            "rp,rp,rp->p", inclusion[:, train[here]], values[:, test[here]], values[:, test[here]]
-        )
-    return squares
-
-
-def _exact_p_value(sums: _Sums) -> Float[np.ndarray, "pair"]:
-    """Fisher's: the hypergeometric chance of so many right answers or more where the example was trained on."""
-    right = np.rint(sums.included + sums.heldout).astype(np.int64)
-    least = np.rint(sums.included).astype(np.int64)
-    most = np.minimum(right, sums.num_included)
-    tables, member = np.unique(
-        np.stack([least, most, right, sums.num_included, sums.num_heldout]), axis=1, return_inverse=True
-    )
-    chances = [_tail(*(int(number) for number in table)) for table in tables.T]
-    return np.array(chances, np.float64)[member.ravel()]
-
-
-def _tail(least: int, most: int, right: int, num_included: int, num_heldout: int) -> float:
-    """The chance that from `least` to `most` of the right answers fall to included runs."""
-    split = np.arange(least, most + 1)
-    ways = _log_choose(num_included, split) + _log_choose(num_heldout, right - split)
-    return min(1.0, float(np.exp(ways - _log_choose(num_included + num_heldout, np.array([right]))).sum()))
-
-
-def _log_choose(total: int, chosen: np.ndarray) -> Float[np.ndarray, "*shape"]:
-    return -np.log(total + 1) - special.betaln(total - chosen + 1, chosen + 1)
+def _tails(num_runs: int, count: int, right: Int[np.ndarray, "total"]) -> Float[np.ndarray, "total split"]:
+    """Fisher's p-values: for each number of right answers in all runs, the hypergeometric chance that 0, 1, … of them
+    or more fall to the `count` runs that were trained on the example.
+    """
+    factorial = special.gammaln(np.arange(num_runs + 1) + 1.0)
+    split = np.arange(count + 1)
+    missed = right[:, None] - split
+    possible = (missed >= 0) & (missed <= num_runs - count)
+    elsewhere = np.where(possible, missed, 0)
+    ways = factorial[count] - factorial[split] - factorial[count - split]
+    ways = ways + factorial[num_runs - count] - factorial[elsewhere] - factorial[num_runs - count - elsewhere]
+    all_ways = factorial[num_runs] - factorial[right] - factorial[num_runs - right]
+    chance = np.where(possible, np.exp(np.where(possible, ways - all_ways[:, None], 0.0)), 0.0)
+    return np.minimum(1.0, chance[:, ::-1].cumsum(1)[:, ::-1])
 
 
 def _welch_p_value(scores: Scores, freedom: np.ndarray) -> Float[np.ndarray, "pair"]:
