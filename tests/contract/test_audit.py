@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import byrote
 from byrote.auditing import Table, num_workers, parse_budget
-from byrote.auditing.planner import FEWEST, Planner
+from byrote.auditing.planner import Planner
 from byrote.core import BudgetError, ByroteError, UnknownNameError
 from byrote.data import Examples, Task
 from byrote.records import Recipe
-from byrote.studies import AUDITED, STUDIES, RandomData, StudyBudget
+from byrote.studies import AUDITED, STUDIES, Memorisation, RandomData, StudyBudget
 from byrote.studies.alarm import PROVING
 
 LEARNER = byrote.Learner(model=byrote.models.mlp(width=16), recipe=Recipe(epochs=4, batch_size=32))
@@ -247,7 +247,7 @@ def test_a_budget_is_kept(task: Task) -> None:
     longer = byrote.Learner(model=LEARNER.model, recipe=replace(LEARNER.recipe, epochs=400))
     audit = byrote.audit(task, learner=longer, studies=["memorisation"], budget="20s")
     assert audit.record.cost.seconds < 22
-    assert audit.record.cost.num_runs >= FEWEST.subsets
+    assert audit.record.cost.num_runs >= Memorisation.fewest_subsets
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Laws of planning, by a cost that is known: a budget is kept, more time gives no fewer networks, nothing is random."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byrote.auditing import default_learner
-from byrote.auditing.planner import FEWEST, GENEROUS, USUAL, Amount, Planner
+from byrote.auditing.planner import GENEROUS, HALVINGS, USUAL, Amount, Planner
 from byrote.data import Examples, Task
 from byrote.records import RunSpec
 from byrote.studies import STUDIES, StudyBudget
@@ -47,6 +49,10 @@ def union(plan: Planner, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
     return list(dict.fromkeys(spec for made in plans for spec in made.foreseen))
 
 
+def fewest_subsets(plan: Planner) -> int:
+    return max((study.fewest_subsets for study in plan.studies if study.uses_subsets), default=0)
+
+
 def amount(budget: StudyBudget, size: int) -> tuple[int, int, int]:
     """How much is looked at, then how often: what more time may only make more of."""
     return (size if budget.sample is None else budget.sample.train, budget.subsets, budget.runs)
@@ -63,8 +69,8 @@ def test_a_budget_is_kept(size: int, studies: list[str], times: float, most: Amo
     assert plan.cost(union(plan, budgets)) <= seconds * (1 + 1e-9)
     for study in plan.studies:
         runs, subsets = budgets[study.name].runs, budgets[study.name].subsets
-        assert not study.uses_runs or FEWEST.runs <= runs <= most.runs
-        assert not study.uses_subsets or FEWEST.subsets <= subsets <= most.subsets
+        assert not study.uses_runs or study.fewest_runs <= runs <= most.runs
+        assert not study.uses_subsets or fewest_subsets(plan) <= subsets <= most.subsets
 
 
 @sizes
@@ -92,8 +98,42 @@ def test_at_the_least_the_fewest_networks_are_trained(size: int) -> None:
     plan = planner(size)
     budgets = plan.within(plan.least(), GENEROUS)
     assert plan.cost(union(plan, budgets)) == pytest.approx(plan.least())
-    assert all(budgets[name].runs == FEWEST.runs for name in ("lookup", "random-data"))
-    assert budgets["memorisation"].subsets == FEWEST.subsets
+    assert all(budgets[name].runs == STUDIES[name].fewest_runs for name in ("lookup", "random-data"))
+    assert budgets["memorisation"].subsets == fewest_subsets(plan)
+
+
+@pytest.mark.parametrize("names", [("memorisation",), AUDITED_ALIKE, ("membership",), tuple(STUDIES)], ids="-".join)
+def test_studies_that_share_networks_all_get_what_the_one_needs_that_needs_most(names: tuple[str, ...]) -> None:
+    plan = planner(300, names)
+    budgets = plan.within(plan.least(), GENEROUS)
+    needed = {name: STUDIES[name].fewest_subsets for name in names if STUDIES[name].uses_subsets}
+    assert {budgets[name].subsets for name in needed} == {max(needed.values())}
+
+
+def test_what_studies_need_is_what_they_say_they_need() -> None:
+    """Attacks take 6 networks, a choice of what to leave out takes 10."""
+    assert {name: study.fewest_subsets for name, study in STUDIES.items() if study.uses_subsets} == {
+        "labels": 4,
+        "lookup": 4,
+        "membership": 6,
+        "memorisation": 4,
+        "worth": 10,
+    }
+
+
+def test_what_does_not_fit_is_priced_once_by_each_study_however_often_the_search_comes_by() -> None:
+    plan = planner(6000)
+    asked: Counter[tuple[RunSpec, ...]] = Counter()
+
+    def cost(specs: Sequence[RunSpec]) -> float:
+        asked[tuple(specs)] += 1
+        return plan.cost(specs)
+
+    replace(plan, cost=cost).within(plan.least(), GENEROUS)
+    on_subsets = [specs for specs in asked if all(spec.subset.kind == "balanced" for spec in specs)]
+    too_many = [specs for specs in on_subsets if plan.cost(specs) > plan.least()]
+    assert len(too_many) > 3
+    assert max(asked[specs] for specs in too_many) <= len(plan.studies) < HALVINGS
 
 
 @sizes
@@ -131,9 +171,13 @@ def test_a_number_of_runs_is_what_every_study_gets_on_the_whole_task() -> None:
 
 @sizes
 @pytest.mark.parametrize("times", [1.5, 4.0, 30.0])
-def test_a_study_that_only_looks_at_what_others_pay_for_takes_nothing_from_them(size: int, times: float) -> None:
-    few, more = planner(size, ("memorisation", "random-data")), planner(size, AUDITED_ALIKE)
+@pytest.mark.parametrize("names", [("memorisation", "random-data"), AUDITED_ALIKE[:-1]], ids="-".join)
+def test_a_study_that_only_looks_at_what_others_pay_for_takes_nothing_from_them(
+    size: int, times: float, names: tuple[str, ...]
+) -> None:
+    """When it needs no more networks than these: to judge labels takes as few as to score examples."""
+    few, more = planner(size, names), planner(size, (*names, "labels"))
     seconds = few.least() * times
     without, together = few.within(seconds, GENEROUS), more.within(seconds, GENEROUS)
     assert {name: together[name] for name in without} == without
-    assert together["membership"] == together["labels"] == without["memorisation"]
+    assert together["labels"] == without["memorisation"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from byrote.auditing import default_learner
 from byrote.auditing.costs import LEAST_SCALE, MOST_SCALE, Costs
 from byrote.auditing.interim import EVERY, SHARE, Interim
-from byrote.auditing.planner import FEWEST, Amount, Planner
+from byrote.auditing.planner import Amount, Planner
 from byrote.auditing.rounds import Rounds
 from byrote.data import Examples, Task
 from byrote.execution import Deadline, OnProgress, OnShard, Progress
@@ -117,7 +117,7 @@ def test_a_budget_is_used_and_kept_whatever_a_run_takes(factor: float, seconds: 
         rounds.train(Deadline(began=0.0, ends=seconds), interim=never(made))
     assert made.now <= seconds
     assert trainer.there <= rounds.new
-    assert len(trainer.there) >= FEWEST.subsets
+    assert len(trainer.there) >= Memorisation.fewest_subsets
     most = MOST.runs + MOST.subsets
     assert made.now >= 0.75 * seconds or len(trainer.there) == most
     assert trainer.rounds <= 6

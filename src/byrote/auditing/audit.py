@@ -105,15 +105,14 @@ def audit(
             refuse_folder(folder, task=task.name)
         tell(Progress("measuring the speed of this machine", 0, 1))
         setting.try_model()
-        bounds = None
+        bounds, most = None, USUAL if budget is None else GENEROUS
         if runs is None:
             looking = setting.background.forecast(**setting.looks)
-            bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking)
+            bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking, most=most)
         if folder is not None:
             claim_folder(folder, about={"task": task.name, "fingerprint": task.fingerprint})
         tell(Progress("looking at the data", 0, 1))
         setting.background.look(**setting.looks)
-        most = USUAL if budget is None else GENEROUS
         work = _Work(setting, began=started, runs=runs, most=most, on_progress=tell)
         interrupted = False
         try:

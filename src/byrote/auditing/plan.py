@@ -147,8 +147,8 @@ def plan(
         if runs is not None:
             return _told(setting, setting.planner.fixed(runs), bounds=None, looking=0.0)
         looking = setting.background.forecast(**setting.looks)
-        bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking)
         most = USUAL if budget is None else GENEROUS
+        bounds = limits(setting.planner, seconds=seconds_of(budget), began=started, looking=looking, most=most)
         fitting = _fitting_seconds(setting, bounds, looking=looking)
         budgets = setting.planner.within(PLANNED * (bounds.training.left - looking - fitting), most)
         return _told(setting, budgets, bounds=bounds, looking=looking)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple, final
 
 from byrote.data import Task
@@ -23,8 +24,6 @@ USUAL = Amount(runs=5, subsets=40)
 """The most that is trained unless somebody asks for more."""
 GENEROUS = Amount(runs=20, subsets=1000)
 """The most that is trained when a budget was given."""
-FEWEST = Amount(runs=1, subsets=4)
-"""A budget that does not reach for this is too small."""
 ENOUGH = Amount(runs=3, subsets=20)
 """Rather a smaller sample than fewer runs than this."""
 SAMPLE_SIZES = (20_000, 10_000, 5000, 2000, 1000, 500)
@@ -38,6 +37,8 @@ HALVINGS = 12
 
 Cost = Callable[[Sequence[RunSpec]], float]
 """Predicted seconds of these runs."""
+Price = Callable[[str, StudyBudget], float]
+"""Predicted seconds of all that the study of this name foresees with this budget."""
 
 
 @final
@@ -81,12 +82,28 @@ class Planner:
 
     def least(self) -> float:
         """Seconds of the smallest plan that says anything."""
-        specs = [spec for study in self.studies for spec in self._smallest(study)]
-        return self.cost(list(dict.fromkeys(specs)))
+        return self.cost(self.smallest())
+
+    def smallest(self) -> list[RunSpec]:
+        """The runs of that plan."""
+        return list(dict.fromkeys(spec for study in self.studies for spec in self._smallest(study)))
 
     def _smallest(self, study: AbstractStudy) -> Sequence[RunSpec]:
-        budget = self._budget(runs=FEWEST.runs, subsets=FEWEST.subsets, sample=self._sizes(None)[-1])
+        fewest = self.fewest(study)
+        budget = self._budget(runs=fewest.runs, subsets=fewest.subsets, sample=self._sizes(None)[-1])
         return study.plan(self.task, self.learner, budget).foreseen
+
+    def fewest(self, study: AbstractStudy) -> Amount:
+        """The least that a budget has to reach for; of the networks on subsets, that all studies share, what the one
+        that needs most of them needs.
+        """
+        sharing = [one.fewest_subsets for one in self.studies if one.uses_subsets]
+        return Amount(runs=study.fewest_runs, subsets=max(sharing, default=study.fewest_subsets))
+
+    def _price(self) -> Price:
+        """As long as a run's cost is believed to be the same, each budget is looked at once."""
+        named = {study.name: study for study in self.studies}
+        return cache(lambda name, budget: self.cost(named[name].plan(self.task, self.learner, budget).foreseen))
 
     def _paying(self) -> list[AbstractStudy]:
         """All but those that only look at networks on subsets which another study has paid for."""
@@ -119,13 +136,14 @@ class Planner:
             most: of each kind.
             kept: budgets that are under way, whose samples of the task are kept unless not even the fewest fit.
         """
-        shared = self._shared_out(seconds, most, kept)
+        price = self._price()
+        shared = self._shared_out(seconds, most, kept, price=price)
         if self.cost(self.foreseen(shared)) <= seconds:
             return shared
-        low, high, fitting = 0.0, seconds, self._shared_out(0.0, most, kept)
+        low, high, fitting = 0.0, seconds, self._shared_out(0.0, most, kept, price=price)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            shared = self._shared_out(middle, most, kept)
+            shared = self._shared_out(middle, most, kept, price=price)
             if self.cost(self.foreseen(shared)) <= seconds:
                 low, fitting = middle, shared
             else:
@@ -133,7 +151,7 @@ class Planner:
         return fitting
 
     def _shared_out(
-        self, seconds: float, most: Amount, kept: Mapping[str, StudyBudget] | None
+        self, seconds: float, most: Amount, kept: Mapping[str, StudyBudget] | None, *, price: Price
     ) -> dict[str, StudyBudget]:
         """What every study can pay with its share of the time.
 
@@ -146,13 +164,13 @@ class Planner:
         if by_subsets:
             pays = max(by_subsets, key=lambda study: shares[study.name])
             part = shares[pays.name] * (0.5 if pays.uses_runs else 1.0)
-            subsets = self._choose(pays, seconds=part, knob="subsets", most=most, kept=kept)
+            subsets = self._choose(pays, seconds=part, knob="subsets", most=most, kept=kept, price=price)
         budgets: dict[str, StudyBudget] = {}
         for study in self.studies:
             budget = subsets if study.uses_subsets else self._budget(runs=0, subsets=0)
             if study.uses_runs:
                 part = shares[study.name] * (0.5 if by_subsets == [study] else 1.0)
-                chosen = self._choose(study, seconds=part, knob="runs", most=most, kept=kept)
+                chosen = self._choose(study, seconds=part, knob="runs", most=most, kept=kept, price=price)
                 sample = budget.sample if study.uses_subsets else chosen.sample
                 budget = replace(budget, runs=chosen.runs, sample=sample)
             budgets[study.name] = budget
@@ -166,9 +184,10 @@ class Planner:
         knob: Knob,
         most: Amount,
         kept: Mapping[str, StudyBudget] | None,
+        price: Price,
     ) -> StudyBudget:
         """The largest sample that leaves time for enough runs, and as many runs as fit then."""
-        highest, enough, fewest = (getattr(amount, knob) for amount in (most, ENOUGH, FEWEST))
+        highest, enough, fewest = (getattr(amount, knob) for amount in (most, ENOUGH, self.fewest(study)))
         whole: list[Sample | None] = [None]
         sizes = self._sizes(study.largest_task) if knob == "subsets" or not study.uses_subsets else whole
         begun = kept is not None and kept[study.name].sample in sizes
@@ -177,20 +196,11 @@ class Planner:
         budget = self._budget(runs=0, subsets=0)
         for place, sample in enumerate(sizes):
             budget = self._budget(runs=0, subsets=0, sample=sample)
-            number = self._most(study, budget, seconds=seconds, knob=knob, most=highest)
+            number = _most(budget, lambda own: price(study.name, own), seconds=seconds, knob=knob, most=highest)
             budget = replace(budget, **{knob: max(fewest, number)})
             if number >= (fewest if begun and place == 0 else min(enough, highest)):
                 break
         return budget
-
-    def _most(self, study: AbstractStudy, budget: StudyBudget, *, seconds: float, knob: Knob, most: int) -> int:
-        """The largest number up to `most` that fits, by bisection; 0 when none does."""
-        low, high = 0, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            specs = study.plan(self.task, self.learner, replace(budget, **{knob: middle})).foreseen
-            low, high = (middle, high) if self.cost(specs) <= seconds else (low, middle - 1)
-        return low
 
     def _sizes(self, largest: int | None) -> list[Sample | None]:
         """The whole task, unless the study says it is too large, then ever smaller samples of it.
@@ -218,3 +228,12 @@ def interleaved(plans: Iterable[Sequence[RunSpec]]) -> list[RunSpec]:
     """Every distinct run once; all plans advance at the same relative pace, so that stopping early hurts none most."""
     placed = [((place + 0.5) / len(plan), spec) for plan in plans for place, spec in enumerate(plan)]
     return list(dict.fromkeys(spec for _, spec in sorted(placed, key=lambda pair: pair[0])))
+
+
+def _most(budget: StudyBudget, price: Callable[[StudyBudget], float], *, seconds: float, knob: Knob, most: int) -> int:
+    """The largest number up to `most` that fits, by bisection; 0 when none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if price(replace(budget, **{knob: middle})) <= seconds else (low, middle - 1)
+    return low

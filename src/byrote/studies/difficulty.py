@@ -142,9 +142,10 @@ class Difficulty(AbstractStudy):
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
         """For each seed a network on true and one on random labels."""
-        pairs = zip(*(_specs(task, learner, budget, kind) for kind in (TRUE, RANDOM)), strict=True)
-        runs = tuple(spec for pair in pairs for spec in pair)
-        probes = {spec: tuple(_probes(task, spec).values()) for spec in runs}
+        kinds = [_specs(task, learner, budget, kind) for kind in (TRUE, RANDOM)]
+        runs = tuple(spec for pair in zip(*kinds, strict=True) for spec in pair)
+        asked = [tuple(_probes(task, own[0]).values()) if own else () for own in kinds]
+        probes = {spec: same for own, same in zip(kinds, asked, strict=True) for spec in own}
         as_long = (replace(spec, order=spec.order + extra) for spec in runs for extra in range(1, PROBING + 1))
         return Plan(runs, (), probes=probes, later=tuple(as_long))
 

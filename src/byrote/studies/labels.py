@@ -101,6 +101,7 @@ class Labels(AbstractSubsetStudy):
     """Say of every training label how likely it is wrong, by networks that were and that were not trained on it."""
 
     name: ClassVar[str] = "labels"
+    fewest_subsets: ClassVar[int] = FEWEST
     question: ClassVar[str] = "Which labels are wrong?"
 
     false_discovery_rate: float = FALSE_DISCOVERIES

@@ -112,6 +112,7 @@ class Membership(AbstractSubsetStudy):
     """Attack networks on random subsets, each with the others as references."""
 
     name: ClassVar[str] = "membership"
+    fewest_subsets: ClassVar[int] = FEWEST
     question: ClassVar[str] = "Can an outsider tell what the network was trained on?"
 
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:

@@ -4,7 +4,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import islice
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
@@ -36,6 +37,9 @@ SUBSET_FRACTION = 0.7
 """m/n of Feldman & Zhang 2020."""
 MOST_SAMPLE_EPOCHS = 6
 """A run on a sample of the task takes up to this many times the recipe's epochs, because it has fewer steps in each."""
+
+PLANNED_AT_ONCE = 50
+"""Networks on subsets."""
 
 
 @final
@@ -127,6 +131,10 @@ class AbstractStudy(ABC):
     """Whether `StudyBudget.runs` matters to it."""
     uses_subsets: ClassVar[bool] = False
     """Whether `StudyBudget.subsets` matters to it."""
+    fewest_runs: ClassVar[int] = 1
+    """A budget that does not reach for so many networks per condition is too small."""
+    fewest_subsets: ClassVar[int] = 4
+    """A budget that does not reach for so many networks on subsets is too small."""
     uses_neighbours: ClassVar[bool] = False
     """Whether `Background.nearest` matters to it."""
     uses_leaks: ClassVar[bool] = False
@@ -241,16 +249,26 @@ def on_subsets(learner: Learner, task: Task, sample: Sample | None) -> Learner:
 def subset_runs(task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
     """Networks on balanced random subsets, `budget.subsets` of them."""
     own = on_subsets(learner, task, budget.sample)
+    blocks = range(math.ceil(budget.subsets / PLANNED_AT_ONCE))
+    runs = (run for block in blocks for run in _subset_block(task.fingerprint, own, budget.seed, budget.sample, block))
+    return tuple(islice(runs, budget.subsets))
+
+
+@lru_cache(maxsize=128)
+def _subset_block(
+    fingerprint: str, learner: Learner, root: int, sample: Sample | None, block: int
+) -> tuple[RunSpec, ...]:
+    """Some networks on subsets in a row. Kept, because planning asks for the same ones again and again."""
     return tuple(
         RunSpec(
-            task=task.fingerprint,
-            learner=own,
-            seed=run_seed(budget, index),
-            order=run_seed(budget, index),
-            subset=BalancedSubset(fraction=SUBSET_FRACTION, draw=budget.seed, index=index),
-            sample=budget.sample,
+            task=fingerprint,
+            learner=learner,
+            seed=(seed := derive(root, "run", index)),
+            order=seed,
+            subset=BalancedSubset(fraction=SUBSET_FRACTION, draw=root, index=index),
+            sample=sample,
         )
-        for index in range(budget.subsets)
+        for index in range(block * PLANNED_AT_ONCE, (block + 1) * PLANNED_AT_ONCE)
     )
 
 

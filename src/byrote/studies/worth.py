@@ -95,6 +95,7 @@ class Worth(AbstractStudy):
     name: ClassVar[str] = "worth"
     uses_runs: ClassVar[bool] = True
     uses_subsets: ClassVar[bool] = True
+    fewest_subsets: ClassVar[int] = DECIDING[0]
     question: ClassVar[str] = "What are the memorised examples worth?"
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
@@ -175,7 +176,7 @@ def choose(results: Results, budget: StudyBudget) -> Choice | None:
     doubts = doubt(part, mask, runs)
     doubted = np.sort(suspects(part, doubts)[:most])
     suggested = [doubts.suggested[place] for place in doubted]
-    targets = [float(text) if part.regression else float(part.classes.index(text)) for text in suggested]
+    targets = [one if isinstance(one, float) else float(part.classes.index(str(one))) for one in suggested]
     memorised = np.sort(top[value[top] >= MEMORISED])
     return Choice(tuple(memorised.tolist()), tuple(doubted.tolist()), tuple(targets))
 
