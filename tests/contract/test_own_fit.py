@@ -154,14 +154,16 @@ def test_codes_and_numbers_tell_whom_test_examples_depend_on() -> None:
     def codes(indices: np.ndarray, seed: int) -> Any:
         return KNeighborsClassifier(1).fit(CLASSES.train.x[indices], CLASSES.train.y[indices]).predict
 
-    table = byrote.fit_and_score(CLASSES, codes, runs=10)
-    mask = np.stack([balanced_subset(num_units=60, fraction=0.7, draw=0, index=index) for index in range(10)])
+    table = byrote.fit_and_score(CLASSES, codes, runs=40)
+    mask = np.stack([balanced_subset(num_units=60, fraction=0.7, draw=0, index=index) for index in range(40)])
     right = np.stack([codes(np.flatnonzero(one), 0)(CLASSES.test.x) == CLASSES.test.y for one in mask])
-    pairs = influence_pairs(mask, right, memorisation=table["memorisation_raw"])
+    pairs = influence_pairs(mask, right, memorisation=table["memorisation_raw"], false_discovery_rate=0.1)
     assert table["num_influenced"].tolist() == np.bincount(pairs.train, minlength=60).tolist()
     assert table["num_influenced"].sum() > 0
+    named = [place for place in table.arrow["most_influenced"].to_pylist() if place is not None]
+    assert set(named) <= set(CLASSES.test.ids.tolist())
     with_tests = task_of(num_train=60, num_test=20, num_classes=0)
-    assert byrote.fit_and_score(with_tests, tree(with_tests), runs=10)["num_influenced"].sum() > 0
+    assert byrote.fit_and_score(with_tests, tree(with_tests), runs=40)["num_influenced"].sum() > 0
 
 
 RATE = 3

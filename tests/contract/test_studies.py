@@ -58,6 +58,13 @@ DIFFICULTY = (
     "variability",
     "correctness",
 )
+OTHER_OF_NUMBERS = {
+    "heldout_correct": ("heldout_error",),
+    "heldout_probability": (),
+    "self_confidence": ("self_error",),
+    "confidence": ("mean_residual",),
+}
+"""What stands in a column's place where targets are numbers."""
 COLUMNS = {
     "memorisation": [*IDENTITY, *MEMORISATION],
     "membership": [*IDENTITY, *MEMBERSHIP],
@@ -129,10 +136,18 @@ def check_sentence(text: str) -> None:
     assert not re.search(r"\b(\d*[02-9]|\d+1) (run|network|epoch|group)\b", text), text
 
 
+def columns_of(study: str, task: Task) -> list[str]:
+    """Of tables of such targets."""
+    if not task.regression:
+        return COLUMNS[study]
+    stems = [(name.removesuffix("_se"), "_se" * name.endswith("_se")) for name in COLUMNS[study]]
+    return [other + ending for stem, ending in stems for other in OTHER_OF_NUMBERS.get(stem, (stem,))]
+
+
 def check_examples(outcome: Outcome, task: Task, *, study: str) -> None:
     table = outcome.examples
     assert table is not None
-    assert table.column_names == COLUMNS[study]
+    assert table.column_names == columns_of(study, task)
     assert table["id"].to_pylist() == task.train.ids.tolist()
     for name in set(table.column_names[2:]) - {"suggested_target", "status", "most_influenced"}:
         values = np.array([value for value in table[name].to_pylist() if value is not None], dtype=float)

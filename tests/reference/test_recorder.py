@@ -42,7 +42,7 @@ def reference(visits: list[tuple[int, np.ndarray, int]], *, num_examples: int) -
                 "variability": place.variability.item(),
                 "correctness": place.correctness.item(),
                 "forgetting_events": forgotten.events.item(),
-                "never_learnt": forgotten.never_learnt.item(),
+                "never_learnt": float(forgotten.never_learnt.item()),
                 "num_updates": len(own),
                 "target": target.item(),
             }
@@ -190,13 +190,20 @@ def test_numbers_have_sums_of_squares_and_what_needs_a_right_answer_needs_a_boun
     for residual in residuals:
         for each in (recorder, bounded):
             each.update(range(5), (targets + residual)[:, None], targets)
-    table, r = recorder.scores(), residuals.numpy()
-    assert table["csl"] == pytest.approx((r**2).sum(0))
-    assert table["variability"] == pytest.approx(r.std(0))
-    assert table["el2n"] == pytest.approx(np.abs(r[:2]).mean(0))
+    table, r, one = recorder.scores(), residuals.numpy(), targets.numpy().std()
+    assert table["csl"] == pytest.approx((r**2).sum(0) / one**2)
+    assert table["mean_residual"] == pytest.approx(np.abs(r).mean(0) / one)
+    assert table["variability"] == pytest.approx(np.abs(r).std(0) / one)
+    assert table["el2n"] == pytest.approx(np.abs(r[:2]).mean(0) / one)
     assert table["target"] == pytest.approx(targets.numpy())
-    for name in ("aum", "confidence", "correctness", "forgetting_events", "never_learnt"):
+    for name in ("aum", "correctness", "forgetting_events", "never_learnt"):
         assert table.arrow[name].null_count == 5
+    assert "confidence" not in table.columns
+    assert [note.split(":")[0] for note in table.notes] == [
+        "aum is null",
+        "forgetting_events, never_learnt and correctness are null",
+    ]
+    assert [note.split(":")[0] for note in bounded.scores().notes] == ["aum is null"]
     events = forgetting_events(r**2 < 0.5)
     assert bounded.scores()["forgetting_events"].tolist() == events.events.tolist()
     assert bounded.scores()["never_learnt"].tolist() == events.never_learnt.tolist()

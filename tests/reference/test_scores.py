@@ -196,6 +196,8 @@ def test_numbers_have_errors_in_variances_of_the_target():
     close(
         table,
         {
+            "memorisation": memorisation(inclusion, -error).value,
+            "memorisation_se": memorisation(inclusion, -error).se,
             "memorisation_raw": memorisation(inclusion, -error).value,
             "heldout_error": heldout_mean(inclusion, error).value,
             "self_error": included_mean(inclusion, error).value,
@@ -205,6 +207,25 @@ def test_numbers_have_errors_in_variances_of_the_target():
         },
     )
     assert "heldout_correct" not in table.columns
+    assert table.arrow["memorisation_low"].null_count == 9
+    assert any(note.startswith("memorisation_low and memorisation_high are null: of numbers") for note in table.notes)
+
+
+def test_right_answers_that_contradict_margins_are_said_and_mostly_contradicting_ones_refused():
+    one = made()
+    margin = margins(one)
+    correct = margin > 0
+    agreeing = byrote.scores(one.inclusion, correct=correct, margin=margin)
+    assert not any("contradicts" in note for note in agreeing.notes)
+    few = correct.copy()
+    few[0, :5] = ~few[0, :5]
+    table = byrote.scores(one.inclusion, correct=few, margin=margin)
+    assert any(
+        note.startswith("correct contradicts margin") and "in 0.98 % of all runs" in note for note in table.notes
+    )
+    assert table["heldout_correct"] == pytest.approx(heldout_mean(one.inclusion, few).value)
+    with pytest.raises(ValueError, match=r"Expected correct where margin is above 0, got the contrary in 100 %"):
+        byrote.scores(one.inclusion, correct=~correct, margin=margin)
 
 
 def test_test_examples_tell_whom_they_depend_on():

@@ -243,6 +243,8 @@ def _check_kind(first: _Said, said: _Said, *, run: int) -> None:
 
 def _scored(task: Task, mask: np.ndarray, said: list[_Said]) -> Table:
     about: dict[str, Any] = {"ids": task.train.ids, "groups": task.train.groups}
+    if len(task.test):
+        about["test_ids"] = task.test.ids
     if task.regression:
         tests: dict[str, Any] = {"test_predictions": _stacked([one.test for one in said]), "test_targets": task.test.y}
         predictions = _stacked([one.train for one in said])

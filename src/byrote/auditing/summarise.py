@@ -12,7 +12,8 @@ from byrote.auditing.reading import Kept, read
 from byrote.auditing.setting import Setting
 from byrote.auditing.verdict import verdict
 from byrote.data import Task
-from byrote.records import Cost, Record, RunSpec, TaskCard, provenance
+from byrote.records import Cost, Kind, Record, RunSpec, TaskCard, provenance
+from byrote.scoring import Table, kind_notes
 from byrote.studies import StudyBudget
 
 
@@ -57,14 +58,20 @@ def summarise(setting: Setting, budgets: Mapping[str, StudyBudget], *, story: St
         complete=kept.complete,
     )
     labels = next((outcome.labels for outcome in outcomes if outcome.labels is not None), None)
-    return Summary(record, _side_by_side([outcome.examples for outcome in outcomes]), labels)
+    kind = "numbers" if planner.task.regression else "classes"
+    return Summary(record, _side_by_side([outcome.examples for outcome in outcomes], kind=kind), labels)
 
 
-def _side_by_side(tables: Sequence[pa.Table | None]) -> pa.Table | None:
-    """Every column of each, once: all have a row for every training example, in the task's order."""
+def _side_by_side(tables: Sequence[pa.Table | None], *, kind: Kind) -> pa.Table | None:
+    """Every column of each, once: all have a row for every training example, in the task's order. Its notes say why
+    columns are null that such targets cannot have.
+    """
     columns = {name: table[name] for table in tables[::-1] if table is not None for name in table.column_names}
     order = dict.fromkeys(name for table in tables if table is not None for name in table.column_names)
-    return pa.table({name: columns[name] for name in order}) if columns else None
+    if not columns:
+        return None
+    whole = pa.table({name: columns[name] for name in order})
+    return Table(whole).with_notes(kind_notes(whole, kind=kind)).arrow
 
 
 def _cost(kept: Kept, story: Story, *, num_workers: int) -> Cost:

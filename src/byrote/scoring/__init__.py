@@ -2,6 +2,7 @@
 trained here from probes.
 """
 
+from byrote.scoring.columns import FALSE_PAIRS
 from byrote.scoring.depths import PredictionDepths
 from byrote.scoring.optional import reason_of
 from byrote.scoring.probes import GradientNorms, InputCurvature, InputGradients
@@ -11,8 +12,10 @@ from byrote.scoring.searches import CriticalInputs
 from byrote.scoring.sensitivities import LossSensitivities
 from byrote.scoring.spacing import evenly_spaced
 from byrote.scoring.table import Table
+from byrote.scoring.typed import kind_notes, typed_table
 
 __all__ = [
+    "FALSE_PAIRS",
     "CriticalInputs",
     "GradientNorms",
     "InputCurvature",
@@ -22,6 +25,8 @@ __all__ = [
     "Recorder",
     "Table",
     "evenly_spaced",
+    "kind_notes",
     "reason_of",
     "scores",
+    "typed_table",
 ]

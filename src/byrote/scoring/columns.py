@@ -20,12 +20,14 @@ from byrote.measures import (
 )
 from byrote.records import Scores
 from byrote.scoring.given import Given
-from byrote.scoring.outputs import Outputs
+from byrote.scoring.outputs import Outputs, contradiction
 
 MEMORISED = 0.25
 """The threshold of Feldman & Zhang 2020."""
 LOSS_FITTED = 0.1
 """A number is fitted when its squared error is below this share of the target's variance."""
+FALSE_PAIRS = 0.1
+"""Of the pairs of influence that are told, at most about this share is chance."""
 BLOCK = 2**22
 """Pairs of run and example looked at together."""
 
@@ -42,6 +44,7 @@ class Found:
     """Whether one of the runs said of it what is not finite."""
     test: Float[np.ndarray, "run test_example"] | None
     """How good each run is on each test example; NaN where that is not known."""
+    test_ids: Shaped[np.ndarray, "test_example"] | None = None
     covariates: tuple[Num[np.ndarray, "run example"], ...] = ()
     """What else was measured of every run and example."""
 
@@ -59,7 +62,7 @@ def columns(found: Found) -> dict[str, pa.Array]:
     """Every column there is of them."""
     given = found.given
     raw = _blockwise(memorisation, found.inclusion, found.quality)
-    best, efficient = _efficient(found)
+    best, efficient = _efficient(found, raw)
     mem = raw.value if best is None else best
     included = _blockwise(included_mean, found.inclusion, found.quality)
     group = {} if given.groups is None else {"group": pa.array(given.groups)}
@@ -79,12 +82,14 @@ def columns(found: Found) -> dict[str, pa.Array]:
     }
 
 
-def _efficient(found: Found) -> tuple[Float[np.ndarray, "example"] | None, dict[str, pa.Array]]:
-    """The memorisation score that makes use of margins, where there are any."""
+def _efficient(found: Found, raw: Scores) -> tuple[Float[np.ndarray, "example"] | None, dict[str, pa.Array]]:
+    """The memorisation score that makes use of margins, where there are any; of numbers the published one."""
     correct, margin = found.outputs.correct, found.outputs.margin
     if correct is None or margin is None:
         empty = pa.nulls(len(found.spoilt), pa.float64())
-        return None, {f"memorisation{ending}": empty for ending in ("", "_se", "_low", "_high")}
+        nothing = {f"memorisation{ending}": empty for ending in ("", "_se", "_low", "_high")}
+        is_number = found.given.numbers is not None
+        return None, nothing | (_with_error("memorisation", raw, found.spoilt) if is_number else {})
     best = efficient_memorisation(found.inclusion, correct, margin=margin, covariates=found.covariates)
     parts = {"": best.value, "_se": best.se, "_low": best.low, "_high": best.high}
     return best.value, {
@@ -151,19 +156,22 @@ def _membership(found: Found) -> dict[str, pa.Array]:
 def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.Array]:
     """Which test examples depend on each memorised training example."""
     assert found.test is not None
+    assert found.test_ids is not None
     whole = ~np.isnan(found.test).any(1)
     if not whole.any():
         empty = pa.nulls(len(found.spoilt), pa.float64())
         return dict.fromkeys(("num_influenced", "largest_influence", "largest_influence_se"), empty) | {
-            "most_influenced": pa.nulls(len(found.spoilt), pa.int64())
+            "most_influenced": pa.nulls(len(found.spoilt), pa.array(found.test_ids).type)
         }
     known = np.where(found.spoilt, np.nan, mem)
-    pairs = influence_pairs(found.inclusion[whole], found.test[whole], memorisation=known)
+    pairs = influence_pairs(
+        found.inclusion[whole], found.test[whole], memorisation=known, false_discovery_rate=FALSE_PAIRS
+    )
     examples, strongest, counts = np.unique(pairs.train, return_index=True, return_counts=True)
     none = np.ones(len(found.spoilt), bool)
     none[examples] = False
 
-    def placed(values: Num[np.ndarray, "pair"]) -> pa.Array:
+    def placed(values: Shaped[np.ndarray, "pair"]) -> pa.Array:
         column = np.zeros(len(none), values.dtype)
         column[examples] = values[strongest]
         return pa.array(column, mask=none)
@@ -174,7 +182,7 @@ def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.
         "num_influenced": pa.array(number),
         "largest_influence": placed(pairs.influence.value),
         "largest_influence_se": placed(pairs.influence.se),
-        "most_influenced": placed(pairs.test),
+        "most_influenced": placed(found.test_ids[pairs.test]),
     }
 
 
@@ -194,11 +202,12 @@ def notes(found: Found) -> list[str]:
         )
     if given.numbers is not None:
         told.append(
-            "memorisation is missing: it needs margins, which numbers have not. memorisation_raw is how much smaller "
-            "the squared error is in runs that were trained on the example, in variances of the target."
+            "Of numbers, memorisation is memorisation_raw: how much smaller the squared error is in runs that were "
+            "trained on the example, in variances of the target."
         )
     elif found.outputs.correct is not None and found.outputs.margin is None:
         told.append("memorisation is missing: it needs margins. Give margin or logits; memorisation_raw stands.")
+    told.extend(_contradiction(given))
     if found.test is not None and np.isnan(found.test).any():
         lost, num_runs = int(np.isnan(found.test).any(1).sum()), len(found.test)
         told.append(
@@ -216,6 +225,20 @@ def notes(found: Found) -> list[str]:
             f"{few:,} of {len(given.ids):,} examples were trained on by all runs or by none: they have no score."
         )
     return told
+
+
+def _contradiction(given: Given) -> list[str]:
+    """That right answers are others than margins say."""
+    margin, correct = given.kept.get("margin"), given.kept.get("correct")
+    if margin is None or correct is None:
+        return []
+    share = contradiction(correct.astype(bool), margin)
+    if not share:
+        return []
+    return [
+        f"correct contradicts margin, which is above 0 where an answer is right, in {100 * share:.2g} % of all runs "
+        f"and examples: memorisation_raw and heldout_correct are of correct, memorisation is of both."
+    ]
 
 
 def _splits(inclusion: Bool[np.ndarray, "run example"], groups: Shaped[np.ndarray, "example"]) -> bool:

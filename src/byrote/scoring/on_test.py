@@ -16,7 +16,8 @@ OUTPUTS = ("test_logits", "test_predictions", "test_correct")
 def quality_on_test(
     given: Given, outputs: Outputs, *, tests: Mapping[str, Any]
 ) -> Float[np.ndarray, "run test_example"] | None:
-    """1 where a run is right and 0 where it is wrong; of numbers minus the squared error, in variances of the target.
+    """1 where a run is right and 0 where it is wrong; of numbers minus the squared error, in variances of the test
+    targets, or of the training targets where those do not vary.
 
     Args:
         given: of the training examples.
@@ -68,7 +69,9 @@ def _scored(
         )
     assert given.numbers is not None
     predictions = _matrix(values, name=name, shape=(num_runs, len(wanted))).astype(np.float64)
-    errors = -((predictions - numeric(wanted)) ** 2) / (float(given.numbers.var()) or 1.0)
+    truth = numeric(wanted)
+    variance = float(truth.var() if np.ptp(truth) > 0 else given.numbers.var())
+    errors = -((predictions - truth) ** 2) / (variance or 1.0)
     return np.where(np.isfinite(errors), errors, np.nan)
 
 

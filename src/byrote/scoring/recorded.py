@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from byrote.measures import aum_flags
 from byrote.scoring.table import Table
 from byrote.scoring.tally import Rule, Tally
+from byrote.scoring.typed import kind_notes, typed_table
 
 FEWEST_THRESHOLDS = 100
 """Of fewer, the 99th percentile is about the largest."""
@@ -37,24 +38,30 @@ def recorded_table(
     judged = seen & (not rule.regression or rule.fitted_below is not None)
     aum = np.where(seen & (not rule.regression), _share(margin, visits), np.nan)
     spread = np.sqrt(np.maximum(_share(squares, visits) - mean**2, 0))
+    one = _deviation(kept["target"][seen]) if rule.regression else 1.0
     columns = {
         "id": _ids(names),
         "target": pa.array(kept["target"], mask=~visited),
-        "csl": _numbers(np.where(seen, loss, np.nan)),
+        "csl": _numbers(np.where(seen, loss / one**2, np.nan)),
         "aum": _numbers(aum),
-        "el2n": _numbers(np.where(seen, _share(error, kept["early"]), np.nan)),
-        "confidence": _numbers(np.where(seen & (not rule.regression), mean, np.nan)),
-        "variability": _numbers(np.where(seen, spread, np.nan)),
+        "el2n": _numbers(np.where(seen, _share(error, kept["early"]) / one, np.nan)),
+        "mean_residual" if rule.regression else "confidence": _numbers(np.where(seen, mean / one, np.nan)),
+        "variability": _numbers(np.where(seen, spread / one, np.nan)),
         "correctness": _numbers(np.where(judged, _share(kept["right"], visits), np.nan)),
-        "forgetting_events": pa.array(kept["forgotten"].astype(np.int64), mask=~judged),
-        "never_learnt": pa.array(kept["right"] == 0, mask=~judged),
+        "forgetting_events": _numbers(np.where(judged, kept["forgotten"], np.nan)),
+        "never_learnt": _numbers(np.where(judged, kept["right"] == 0, np.nan)),
         "num_updates": pa.array(visits.astype(np.int64)),
         "status": pa.array(_status(visits, strange=strange, changed=kept["changed"])),
     }
-    if threshold_rows is None:
-        return Table(pa.table(columns))
-    flags = _flags(aum, threshold_rows)
-    return Table(pa.table(columns | {"flagged": flags.column})).with_notes(flags.notes)
+    flags = None if threshold_rows is None else _flags(aum, threshold_rows)
+    table = typed_table(columns if flags is None else columns | {"flagged": flags.column})
+    by_kind = kind_notes(table, kind="numbers" if rule.regression else "classes")
+    return Table(table).with_notes([*([] if flags is None else flags.notes), *by_kind])
+
+
+def _deviation(targets: Num[np.ndarray, "seen"]) -> float:
+    """The targets' standard deviation, which errors of numbers are told in; 1 where they do not vary."""
+    return float(targets.std()) or 1.0 if len(targets) else 1.0
 
 
 def _status(

@@ -38,7 +38,7 @@ class Recorder:
     ...     recorder.update([0, 1], torch.tensor([[2.0, 0.0], [3.0, 0.0]]), [0, 1])
     >>> table = recorder.scores()
     >>> table["aum"].tolist(), table["never_learnt"].tolist()
-    ([2.0, -3.0], [False, True])
+    ([2.0, -3.0], [0.0, 1.0])
 
     Logits are those of the batch as the loop computes them, whether the model is in training mode or not: dropout and
     batch normalisation are in them. For scores without these, pass what the model in evaluation mode says.
@@ -72,8 +72,8 @@ class Recorder:
             ended_epochs: epochs that ended before, of which another recorder tells, to be merged with this one.
             early_epochs: EL2N is the mean over an example's visits in so many first epochs.
             regression: targets are numbers, and logits are predictions of these.
-            fitted_below: for regression, the squared error below which an example counts as right; without it,
-                nothing can be said of forgetting, correctness and never learnt.
+            fitted_below: for regression, the squared error, in the target's own unit, below which an example counts as
+                right; without it, nothing can be said of forgetting, correctness and never learnt.
 
         Raises:
             TypeError: neither num_examples nor ids, or both.
@@ -175,9 +175,11 @@ class Recorder:
 
         Returns:
             Columns id, target, csl (summed loss), aum (mean margin), el2n, confidence, variability, correctness,
-            forgetting_events, never_learnt, num_updates, status; and flagged. Null is unknown. For regression, csl sums
-            squared errors, el2n is the mean early absolute residual, variability the standard deviation of the
-            prediction over epochs; aum and confidence do not exist, what needs a right answer needs `fitted_below`.
+            forgetting_events, never_learnt, num_updates, status; and flagged, as in `byrote.records.SCORE_COLUMNS`.
+            Null is unknown. For regression, errors are in standard deviations of the targets that were seen: csl sums
+            squared errors, el2n is the mean early |prediction − target|, mean_residual (in place of confidence) and
+            variability its mean and standard deviation over epochs; aum does not exist, what needs a right answer
+            needs `fitted_below`. What is null for a reason has it in `notes`.
 
         Raises:
             ValueError: a threshold id is unknown, or what was recorded has a fault that only the device saw.

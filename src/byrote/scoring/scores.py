@@ -3,14 +3,14 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from byrote.scoring.columns import Found, columns, notes
-from byrote.scoring.given import Given, checked
+from byrote.scoring.given import Given, checked, column
 from byrote.scoring.on_test import quality_on_test
 from byrote.scoring.outputs import OnRun, Outputs, class_outputs, kept_outputs, number_outputs
 from byrote.scoring.table import Table
+from byrote.scoring.typed import kind_notes, typed_table
 
 DIVERGED = 0.5
 """A run is left out when more than this share of its outputs is not finite."""
@@ -34,6 +34,7 @@ def scores(
     test_predictions: Any = None,
     test_correct: Any = None,
     test_targets: Any = None,
+    test_ids: Any = None,
     on_run: OnRun | None = None,
 ) -> Table:
     """Score every training example from the outputs of runs that were each trained on a random subset.
@@ -66,11 +67,13 @@ def scores(
         test_predictions: of a regression, instead.
         test_correct: whether each run is right on each test example, instead; no test_targets are needed then.
         test_targets: theirs.
+        test_ids: of the test examples; 0, 1, 2, … unless given.
         on_run: told how many runs' logits have been read.
 
     Returns:
         One row for each example, null where something is unknown: id, target, group; memorisation (from
-        margins, several times as precise, with a 95 % interval from memorisation_low to _high); memorisation_raw (the
+        margins, several times as precise, with a 95 % interval from memorisation_low to _high; of numbers
+        memorisation_raw); memorisation_raw (the
         published difference of means, of correctness; without correctness, of the target's probability; of numbers, of
         minus the squared error in variances of the target); heldout_correct (the C-score); heldout_probability and
         self_confidence (mean probability of the target, in runs that were not, and were, trained on the example; of
@@ -78,8 +81,8 @@ def scores(
         trained on the example is surer of its target than one that was not, an AUC); each with its standard error
         `_se` where it has one; count (runs on the smaller side) and status (`learnt`, `memorised`, `never fitted`, `too
         few runs`, `not finite`). With test examples also num_influenced, and of the strongest influence
-        largest_influence, largest_influence_se and most_influenced, a position among them. What needs
-        saying is in `notes`.
+        largest_influence, largest_influence_se and most_influenced, its id. At most about one in ten
+        of these is chance. Every column is in `byrote.records.SCORE_COLUMNS`. What needs saying is in `notes`.
 
     Raises:
         TypeError: an argument is of another kind than it should be, or outputs of two kinds are given.
@@ -112,7 +115,17 @@ def scores(
         "test_targets": test_targets,
     }
     test = quality_on_test(given, outputs, tests=tests)
-    return _table(given, outputs, test)
+    return _table(given, outputs, test, test_ids=_test_ids(test_ids, test))
+
+
+def _test_ids(
+    ids: Any, test: Float[np.ndarray, "run test_example"] | None
+) -> Shaped[np.ndarray, "test_example"] | None:
+    if test is None:
+        if ids is not None:
+            raise TypeError("Expected test_ids beside test_logits, test_predictions or test_correct, got them alone.")
+        return None
+    return np.arange(test.shape[1]) if ids is None else column(ids, name="test_ids", length=test.shape[1])
 
 
 def _read(given: Given, on_run: OnRun | None) -> Outputs:
@@ -125,7 +138,13 @@ def _read(given: Given, on_run: OnRun | None) -> Outputs:
     return kept_outputs(**{name: given.kept.get(name) for name in ("correct", "margin", "loss", "probability")})
 
 
-def _table(given: Given, outputs: Outputs, test: Float[np.ndarray, "run test_example"] | None) -> Table:
+def _table(
+    given: Given,
+    outputs: Outputs,
+    test: Float[np.ndarray, "run test_example"] | None,
+    *,
+    test_ids: Shaped[np.ndarray, "test_example"] | None,
+) -> Table:
     finite = outputs.finite(given.inclusion.shape)
     lost = (~finite).mean(1) > DIVERGED
     if lost.all():
@@ -140,10 +159,13 @@ def _table(given: Given, outputs: Outputs, test: Float[np.ndarray, "run test_exa
         outputs=outputs.of_runs(kept),
         spoilt=np.asarray(~finite[kept].all(0)),
         test=None if test is None else test[kept],
+        test_ids=test_ids,
         covariates=tuple(each[kept] for each in given.covariates),
     )
     left_out = [f"{_runs(lost)} left out: most of what they say is not finite."] if lost.any() else []
-    return Table(pa.table(columns(found))).with_notes([*left_out, *notes(found)])
+    table = typed_table(columns(found))
+    by_kind = kind_notes(table, kind="classes" if given.numbers is None else "numbers")
+    return Table(table).with_notes([*left_out, *notes(found), *by_kind])
 
 
 def _runs(which: Bool[np.ndarray, "run"]) -> str:

@@ -71,8 +71,8 @@ class Rule:
         return rows[MARGIN] > 0
 
     def followed(self, rows: Float[Tensor, "3 visit"]) -> Float[Tensor, "visit"]:
-        """What confidence and variability are about: the target's probability; for numbers, the residual."""
-        return rows[MARGIN] if self.regression else (-rows[LOSS]).exp()
+        """What confidence and variability are about: the target's probability; for numbers, the residual's size."""
+        return rows[ERROR] if self.regression else (-rows[LOSS]).exp()
 
 
 def empty_tally(num_examples: int, *, regression: bool) -> Tally:

@@ -24,6 +24,7 @@ from byrote.measures import (
 )
 from byrote.records import (
     SAM,
+    SCORE_COLUMNS,
     Bars,
     Column,
     CorruptedLabels,
@@ -35,11 +36,13 @@ from byrote.records import (
     Learner,
     Run,
     RunSpec,
+    ScoreColumn,
     Scores,
     Section,
     Series,
     Table,
     above,
+    has_column,
 )
 from byrote.scoring import (
     CriticalInputs,
@@ -50,6 +53,7 @@ from byrote.scoring import (
     PredictionDepths,
     evenly_spaced,
     reason_of,
+    typed_table,
 )
 from byrote.studies.bars_and_bands import bar
 from byrote.studies.certainty import crossed_interval
@@ -98,26 +102,20 @@ SPACED = ("prediction_depth", "loss_sensitivity")
 """Scores of evenly spaced examples, where there are many; the others are of the first."""
 
 
-class Named(NamedTuple):
-    """A score of each example, as people read of it."""
-
-    title: str
-    explained: str
-
-
-SCORES: Mapping[str, Named] = {
-    "grand": Named("GraNd", "length of the gradient of its loss, early in training"),
-    "csg": Named("CSG", "squared gradients of its loss with respect to its input, summed over training"),
-    "input_curvature": Named("input-loss curvature", "how sharply the loss bends around its input, after training"),
-    "prediction_depth": Named("prediction depth", "first layer from which on neighbours say what the network says"),
-    "loss_sensitivity": Named("loss-sensitivity", "how much the loss of the first steps hangs on its input"),
-    "first_epoch_error": Named(
-        "first-epoch error", "how often it is missed after one epoch; of a number, its loss's rank"
-    ),
-    "confidence": Named("confidence", "data map: mean probability of its target over training"),
-    "variability": Named("variability", "data map: standard deviation of that probability over training"),
-    "correctness": Named("correctness", "data map: how often it is answered right over training"),
-}
+OF_EACH = (
+    "grand",
+    "csg",
+    "input_curvature",
+    "prediction_depth",
+    "loss_sensitivity",
+    "first_epoch_error",
+    "confidence",
+    "mean_residual",
+    "variability",
+    "correctness",
+)
+SCORES: Mapping[str, ScoreColumn] = {name: SCORE_COLUMNS[name] for name in OF_EACH}
+"""Scores of each example."""
 
 
 class _Probed(NamedTuple):
@@ -209,7 +207,10 @@ class Difficulty(AbstractStudy):
             title = SCORES[name].title if name in SCORES else "Whether held-out inputs are critical"
             notes.append(f"{title[:1].upper()}{title[1:]} could not be measured: {reason}")
         if task.regression:
-            notes.append("A regression has no data map: a target that is a number has no probability.")
+            notes.append(
+                "The data map of numbers is of |prediction − target|, in standard deviations of the target: its mean "
+                "over training is mean_residual, its standard deviation variability."
+            )
         if budget.sample is not None:
             notes.append(f"This study looks at {describe_sample(task, budget.sample, test=True)}.")
         return tuple(notes)
@@ -302,7 +303,11 @@ def _from_traces(part: Task, runs: list[Run], early: FirstEpochDifficulty | None
     found: dict[str, Scores] = {}
     if early is not None:
         found["first_epoch_error"] = early.error_rate
-    if runs and not part.regression:
+    if runs and part.regression:
+        sizes = [np.sqrt(np.maximum(run.trace.loss.astype(np.float64), 0)) for run in runs]
+        found["mean_residual"] = over_draws(np.stack([size.mean(0) for size in sizes])).scores
+        found["variability"] = over_draws(np.stack([size.std(0) for size in sizes])).scores
+    elif runs:
         maps = [data_map(np.exp(-run.trace.loss.astype(np.float64)), run.trace.margin > 0) for run in runs]
         for name in ("confidence", "variability", "correctness"):
             found[name] = over_draws(np.stack([getattr(one, name) for one in maps])).scores
@@ -497,7 +502,7 @@ def _agreement(scores: Mapping[str, Scores]) -> Table:
     rows: list[tuple[str | float | None, ...]] = []
     for one in names:
         agree = [_rank_correlation(scores[one].value, scores[other].value) for other in names]
-        rows.append((SCORES[one].title, SCORES[one].explained, *agree))
+        rows.append((SCORES[one].title, SCORES[one].meaning, *agree))
     return Table(
         title="How the scores go together",
         columns=(
@@ -529,8 +534,7 @@ def _hardest(part: Task, name: str, scores: Mapping[str, Scores]) -> Gallery:
             for place in map(int, order)
             if np.isfinite(value[place])
         ),
-        caption=f"{SCORES[name].explained[:1].upper()}{SCORES[name].explained[1:]}; mean and standard error over "
-        "networks.",
+        caption=f"{SCORES[name].meaning[:1].upper()}{SCORES[name].meaning[1:]}; mean and standard error over networks.",
     )
 
 
@@ -540,9 +544,10 @@ def _with_error(value: float, error: float) -> str:
 
 def _table(task: Task, scores: Mapping[str, Scores], positions: Int[np.ndarray, "example"]) -> pa.Table:
     """Every score and its standard error over networks; null where there is none."""
+    kind = "numbers" if task.regression else "classes"
     columns: dict[str, pa.Array] = {}
-    for name in SCORES:
+    for name in (name for name, column in SCORES.items() if has_column(column, kind)):
         for ending, field in (("", "value"), ("_se", "se")):
             values = getattr(scores[name], field) if name in scores else np.full(len(positions), np.nan)
             columns[f"{name}{ending}"] = spread(values, positions=positions, number=len(task.train))
-    return pa.table({**identified(task), **columns})
+    return typed_table({**identified(task), **columns})

@@ -1,5 +1,6 @@
 """What networks on subsets say of every training example."""
 
+from dataclasses import replace
 from typing import NamedTuple, final
 
 import numpy as np
@@ -38,8 +39,13 @@ class Doubts(NamedTuple):
 
     suspicion: Float[np.ndarray, "example"]
     """In [0, 1]; NaN where nothing was held out."""
-    suggested: tuple[str, ...]
-    """The class, or the number, that they give it; empty where nothing was held out."""
+    suggested: tuple[str | float | None, ...]
+    """The class, or the number, that they give it; None where nothing was held out."""
+
+    def text(self, position: int) -> str:
+        """What they give it, to be read; empty where nothing was held out."""
+        value = self.suggested[position]
+        return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
 @final
@@ -53,11 +59,12 @@ class ExampleScores(NamedTuple):
     published: Scores
     """The difference of means of Feldman & Zhang 2020."""
     heldout: Scores
-    """For classification the C-score: how often it is right when left out."""
+    """The C-score: how often it is right when left out; of numbers the squared error, in variances of the target."""
     included: Scores
+    """The same when trained on."""
     csl: Scores
     aum: Scores
-    forgetting: Scores
+    forgetting_events: Scores
     never_learnt: Scores
     """Share of the networks trained on it that never answered it right; of numbers nothing."""
     heldout_probability: Scores
@@ -91,11 +98,11 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
         memorisation=mem,
         memorisation_interval=interval,
         published=published,
-        heldout=heldout,
-        included=included,
+        heldout=_negative(heldout) if part.regression else heldout,
+        included=_negative(included) if part.regression else included,
         csl=masked_over_runs(np.stack([csl(trace.loss) for trace in traces]).astype(np.float64), mask),
         aum=masked_over_runs(margins, mask),
-        forgetting=masked_over_runs(events, mask),
+        forgetting_events=masked_over_runs(events, mask),
         never_learnt=masked_over_runs(never, mask),
         heldout_probability=heldout_mean(mask, sure),
         self_confidence=included_mean(mask, sure),
@@ -103,6 +110,11 @@ def score_examples(part: Task, runs: list[Run]) -> ExampleScores:
         doubts=doubts,
         status=_status(part, included, mem),
     )
+
+
+def _negative(scores: Scores) -> Scores:
+    """Errors of minus errors."""
+    return replace(scores, value=-scores.value)
 
 
 def _memorised(
@@ -129,10 +141,10 @@ def doubt(part: Task, mask: Bool[np.ndarray, "run example"], runs: list[Run]) ->
     mean = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], np.nan)
     known = count > 0
     suspicion = np.full(len(count), np.nan)
-    suggested = [""] * len(count)
+    suggested: list[str | float | None] = [None] * len(count)
     if part.regression:
         suspicion[known] = residual_suspicion(mean[known, 0], part.train.y[known])
-        suggested = [f"{value:.6g}" if ok else "" for value, ok in zip(mean[:, 0], known, strict=True)]
+        suggested = [float(value) if ok else None for value, ok in zip(mean[:, 0], known, strict=True)]
     elif known.any():
         found = label_suspicion(mean[known], part.train.y[known])
         suspicion[known] = found.suspicion
@@ -156,6 +168,6 @@ def suspects(part: Task, doubts: Doubts) -> Int[np.ndarray, "suspect"]:
         chosen = doubts.suspicion > 1 - FALSE_SUSPECTS / len(part.train)
     else:
         given = np.array([part.classes[code] for code in part.train.y])
-        chosen = (doubts.suspicion > 0.5) & (np.array(doubts.suggested) != given)
+        chosen = (doubts.suspicion > 0.5) & (np.array([text or "" for text in doubts.suggested]) != given)
     order = np.argsort(-np.nan_to_num(doubts.suspicion, nan=-1.0), kind="stable")
     return order[chosen[order]]

@@ -9,12 +9,11 @@ from jaxtyping import Bool, Float, Int
 from byrote.data import Task, content
 from byrote.measures import InfluencePairs, influence_pairs
 from byrote.records import Beside, Gallery, Run
+from byrote.scoring import FALSE_PAIRS
 from byrote.studies.showing import shown, spread
 from byrote.studies.study import heldout_qualities
 from byrote.studies.wording import counted, minus
 
-FALSE_PAIRS = 0.1
-"""Of the pairs that are told, at most about this share is chance."""
 NUM_SHOWN = 12
 NUM_BESIDE = 2
 """Held-out examples shown beside each training example."""

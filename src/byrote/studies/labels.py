@@ -33,6 +33,7 @@ from byrote.records import (
     Table,
     above,
 )
+from byrote.scoring import typed_table
 from byrote.studies.claims import claim
 from byrote.studies.papers import NORTHCUTT
 from byrote.studies.showing import identified, shown, target_text
@@ -84,10 +85,16 @@ class _Judged(NamedTuple):
 
     errors: LabelErrors
     flagged: Bool[np.ndarray, "example"]
-    suggested: tuple[str, ...]
+    suggested: tuple[str | float | None, ...]
+    """None where nothing is."""
     num_runs: int
     voted: bool
     """Whether neighbours in the input space had a vote."""
+
+    def text(self, place: int) -> str:
+        """What is suggested, to be read; empty where nothing is."""
+        value = self.suggested[place]
+        return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
     @property
     def is_judged(self) -> bool:
@@ -137,7 +144,7 @@ class Labels(AbstractSubsetStudy):
         neighbours = None if part.regression else _neighbours(part)
         if part.regression:
             errors = residual_errors(mask, outputs[:, :, 0], part.train.y)
-            suggested = tuple(f"{value:.6g}" if np.isfinite(value) else "" for value in errors.suggested)
+            suggested = tuple(float(value) if np.isfinite(value) else None for value in errors.suggested)
         else:
             errors = label_errors(
                 mask,
@@ -317,7 +324,7 @@ def _item(part: Task, judged: _Judged, place: int) -> GalleryItem:
         ("probability of an error", f"{errors.probability.value[place]:.2f}"),
         ("reason", str(errors.reason[place])),
     )
-    item = shown(part, place, notes=notes, suggested=judged.suggested[place])
+    item = shown(part, place, notes=notes, suggested=judged.text(place))
     return replace(item, beside=tuple(_beside(part, judged, place)))
 
 
@@ -329,7 +336,7 @@ def _beside(part: Task, judged: _Judged, place: int) -> Iterator[Beside]:
         kinds = [("nearest", good)]
     else:
         y = part.train.y
-        named = {target_text(part, place): y == y[place], judged.suggested[place]: y == judged.errors.suggested[place]}
+        named = {target_text(part, place): y == y[place], judged.text(place): y == judged.errors.suggested[place]}
         kinds = [(f"nearest {name}", good & alike) for name, alike in named.items()]
     for name, chosen in kinds:
         candidates = np.flatnonzero(chosen)
@@ -350,7 +357,7 @@ def _listed(part: Task, judged: _Judged, flagged: list[int]) -> Table:
         (
             str(part.train.ids[place]),
             target_text(part, place),
-            judged.suggested[place],
+            judged.text(place),
             float(errors.probability.value[place]),
             str(errors.reason[place]),
         )
@@ -373,10 +380,10 @@ def _listed(part: Task, judged: _Judged, flagged: list[int]) -> Table:
 def _table(task: Task, judged: _Judged, positions: Int[np.ndarray, "example"]) -> pa.Table:
     """One row per training example that was looked at."""
     errors = judged.errors
-    return pa.table(
+    return typed_table(
         {
             **{name: column.take(positions) for name, column in identified(task).items()},
-            "suggested_target": pa.array(judged.suggested),
+            "suggested_target": pa.array(judged.suggested, pa.float64() if task.regression else pa.string()),
             "probability": pa.array(errors.probability.value, from_pandas=True),
             "probability_se": pa.array(errors.probability.se, from_pandas=True),
             "rank": pa.array(errors.rank),

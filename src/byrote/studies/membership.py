@@ -43,6 +43,7 @@ from byrote.records import (
     Table,
     within,
 )
+from byrote.scoring import typed_table
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.papers import CARLINI
 from byrote.studies.showing import identified, shown, spread
@@ -441,7 +442,7 @@ def _table(task: Task, risk: MembershipRisk, positions: Int[np.ndarray, "example
     """One row per training example of the whole task."""
     columns = {"membership_risk": risk.auc.value, "membership_risk_se": risk.auc.se}
     number = len(task.train)
-    return pa.table(
+    return typed_table(
         {
             **identified(task),
             **{name: spread(values, positions=positions, number=number) for name, values in columns.items()},
@@ -452,4 +453,4 @@ def _table(task: Task, risk: MembershipRisk, positions: Int[np.ndarray, "example
 def _unknown(task: Task) -> pa.Table:
     """As `_table`, before anything is known."""
     nothing = pa.nulls(len(task.train), pa.float64())
-    return pa.table({**identified(task), "membership_risk": nothing, "membership_risk_se": nothing})
+    return typed_table({**identified(task), "membership_risk": nothing, "membership_risk_se": nothing})

@@ -31,6 +31,7 @@ from byrote.records import (
     Table,
     above,
 )
+from byrote.scoring import typed_table
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.example_scores import LOSS_FITTED, MEMORISED, TOO_FEW, ExampleScores, score_examples, suspects
 from byrote.studies.influence import find_influence, influence_columns, influence_gallery
@@ -90,12 +91,12 @@ class Memorisation(AbstractSubsetStudy):
             notes=(*self._notes(results, budget, runs, scores), *lost),
         )
         columns = {
-            **_columns(scores, positions, number=len(task.train)),
+            **_columns(part, scores, positions, number=len(task.train)),
             **influence_columns(part, pairs, positions=positions, number=len(task.train)),
             "knn_shapley": pa.array(values.value, from_pandas=True),
             "knn_shapley_se": pa.array(values.se, from_pandas=True),
         }
-        return Outcome(section, pa.table({**identified(task), **columns}))
+        return Outcome(section, typed_table({**identified(task), **columns}))
 
     def _empty(self, lost: tuple[str, ...]) -> Section:
         nothing = "No network on a subset was finished, so no example has a score."
@@ -204,7 +205,7 @@ def _figures(
     if len(doubted):
         figures.append(_suspect_gallery(part, scores, doubted))
         figures.append(_suspect_table(part, scores, doubted))
-    figures.append(_agreement(scores, worth))
+    figures.append(_agreement(part, scores, worth))
     return tuple(figures)
 
 
@@ -240,7 +241,7 @@ def _item(part: Task, scores: ExampleScores, position: int) -> GalleryItem:
         ("memorisation", _with_error(mem.value[position], mem.se[position])),
         ("suspicion", f"{scores.doubts.suspicion[position]:.2f}"),
     )
-    return shown(part, position, notes=notes, suggested=scores.doubts.suggested[position])
+    return shown(part, position, notes=notes, suggested=scores.doubts.text(position))
 
 
 def _suspect_gallery(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, "suspect"]) -> Gallery:
@@ -258,7 +259,7 @@ def _suspect_table(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, 
         (
             str(part.train.ids[i]),
             target_text(part, i),
-            scores.doubts.suggested[i],
+            scores.doubts.text(i),
             _number(scores.doubts.suspicion[i]),
             _number(mem.value[i]),
             _number(mem.se[i]),
@@ -282,15 +283,15 @@ def _suspect_table(part: Task, scores: ExampleScores, suspects: Int[np.ndarray, 
     )
 
 
-def _agreement(scores: ExampleScores, worth: Float[np.ndarray, "example"]) -> Table:
+def _agreement(part: Task, scores: ExampleScores, worth: Float[np.ndarray, "example"]) -> Table:
     """How well what is free agrees with what takes many runs."""
     mem = scores.memorisation.value
     proxies = {
         "CSL (summed loss)": scores.csl.value,
         "AUM (mean margin)": -scores.aum.value,
-        "forgetting events": scores.forgetting.value,
+        "forgetting events": scores.forgetting_events.value,
         "EL2N (early error)": scores.el2n.value,
-        "wrong when left out": -scores.heldout.value,
+        "wrong when left out": scores.heldout.value if part.regression else -scores.heldout.value,
         "KNN-Shapley (harm to a nearest-neighbour table)": -worth,
     }
     rows: list[tuple[str, float | None]] = []
@@ -312,20 +313,29 @@ def _rank_correlation(first: Float[np.ndarray, "example"], second: Float[np.ndar
     return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 
 
-def _columns(scores: ExampleScores, positions: Int[np.ndarray, "example"], *, number: int) -> dict[str, pa.Array]:
+def _columns(
+    part: Task, scores: ExampleScores, positions: Int[np.ndarray, "example"], *, number: int
+) -> dict[str, pa.Array]:
     """One row per training example of the whole task; those outside the sample have no scores."""
     single = {
         "memorisation_low": scores.memorisation_interval[0],
         "memorisation_high": scores.memorisation_interval[1],
     }
+    sides = (
+        {"heldout_error": scores.heldout, "self_error": scores.included}
+        if part.regression
+        else {
+            "heldout_correct": scores.heldout,
+            "heldout_probability": scores.heldout_probability,
+            "self_confidence": scores.self_confidence,
+        }
+    )
     estimated = {
         "memorisation_raw": scores.published,
-        "heldout_correct": scores.heldout,
-        "heldout_probability": scores.heldout_probability,
-        "self_confidence": scores.self_confidence,
+        **sides,
         "csl": scores.csl,
         "aum": scores.aum,
-        "forgetting": scores.forgetting,
+        "forgetting_events": scores.forgetting_events,
         "never_learnt": scores.never_learnt,
         "el2n": scores.el2n,
     }
@@ -339,10 +349,10 @@ def _columns(scores: ExampleScores, positions: Int[np.ndarray, "example"], *, nu
     status = np.full(number, "not in the sample", dtype=object)
     status[positions] = scores.status
     suggested = np.full(number, None, dtype=object)
-    suggested[positions] = [text or None for text in scores.doubts.suggested]
+    suggested[positions] = scores.doubts.suggested
     return {
         **{name: spread(values, positions=positions, number=number) for name, values in columns.items()},
-        "suggested_target": pa.array(suggested.tolist(), type=pa.string()),
+        "suggested_target": pa.array(suggested.tolist(), type=pa.float64() if part.regression else pa.string()),
         "status": pa.array(status.tolist()),
     }
 

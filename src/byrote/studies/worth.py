@@ -176,7 +176,7 @@ def choose(results: Results, budget: StudyBudget) -> Choice | None:
     doubts = doubt(part, mask, runs)
     doubted = np.sort(suspects(part, doubts)[:most])
     suggested = [doubts.suggested[place] for place in doubted]
-    targets = [float(text) if part.regression else float(part.classes.index(text)) for text in suggested]
+    targets = [one if isinstance(one, float) else float(part.classes.index(str(one))) for one in suggested]
     memorised = np.sort(top[value[top] >= MEMORISED])
     return Choice(tuple(memorised.tolist()), tuple(doubted.tolist()), tuple(targets))
 
