@@ -45,7 +45,7 @@ class Doubts(NamedTuple):
     def text(self, position: int) -> str:
         """What they give it, to be read; empty where nothing was held out."""
         value = self.suggested[position]
-        return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+        return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @final

@@ -94,7 +94,7 @@ class _Judged(NamedTuple):
     def text(self, place: int) -> str:
         """What is suggested, to be read; empty where nothing is."""
         value = self.suggested[place]
-        return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+        return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
     @property
     def is_judged(self) -> bool:
