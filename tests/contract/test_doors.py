@@ -223,14 +223,15 @@ def test_a_recorder_says_what_the_audit_says_of_the_same_runs(kind: Kind) -> Non
 
 def test_notes_say_why_columns_of_numbers_are_null_at_every_door(tmp_path: Path) -> None:
     kind: Kind = "numbers"
+    model = ModelSpec(name="mlp", arguments=(("depth", 1), ("width", 4)))
     audit = byrote.audit(
         TASKS[kind],
-        learner=byrote.Learner(model=ModelSpec(name="mlp", arguments=(("width", 4),)), recipe=LEARNER.recipe),
+        learner=byrote.Learner(model=model, recipe=LEARNER.recipe),
         studies=["memorisation"],
         runs=1,
-        out=tmp_path / "audit",
         progress=False,
     )
+    audit.save(tmp_path / "audit")
     outputs, recorder = from_outputs(kind, made(kind, "memorisation").runs), recorded(kind, np.zeros((2, 40)))
     for table in (audit.examples, byrote.Audit.load(tmp_path / "audit").examples, outputs, recorder):
         lacking = [

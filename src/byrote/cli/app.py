@@ -111,7 +111,7 @@ def scores(
 
     If you have them: `covariates` (any number × runs × examples, such as AUM), `classes`, `ids`, `groups`, and
     `test_logits` or `test_predictions` with
-    `test_targets`, or `test_correct`.
+    `test_targets`, or `test_correct`, and `test_ids`.
     """
     _call("scores", arrays=arrays, output=output, csv=csv)
 
