@@ -198,7 +198,10 @@ def _run(name: str, python: str, kind: str, seed: int, budgets: list[float]) -> 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1")
     with tempfile.TemporaryDirectory() as folder:
         data_path, scores_path = Path(folder, "data.npz"), Path(folder, "scores.npz")
-        np.savez(data_path, x=data.x, y=data.y, **({"right": data.right} if name == "told" else {}))
+        if name == "told":
+            np.savez(data_path, x=data.x, y=data.y, right=data.right)
+        else:
+            np.savez(data_path, x=data.x, y=data.y)
         asked = [python, str(CHILD), name, str(data_path), str(scores_path), str(seed), *map(str, budgets)]
         done = subprocess.run(asked, capture_output=True, text=True, check=False, env={**os.environ, **threads})
         if done.returncode:

@@ -106,10 +106,10 @@ def test_pairs_counted_on_the_way_are_those_that_the_rule_keeps_of_all(kind, rat
 def _p_value(inside: np.ndarray, outside: np.ndarray, *, exact: bool) -> float:
     if exact:
         table = [[side.sum(), len(side) - side.sum()] for side in (inside, outside)]
-        return float(stats.fisher_exact(table, alternative="greater")[1])
+        return float(np.asarray(stats.fisher_exact(table, alternative="greater"))[1])
     if min(len(inside), len(outside)) < 2:
         return 1.0
-    return float(stats.ttest_ind(inside, outside, equal_var=False, alternative="greater")[1])
+    return float(np.asarray(stats.ttest_ind(inside, outside, equal_var=False, alternative="greater"))[1])
 
 
 def test_an_estimate_at_the_threshold_reaches_it():
