@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
 from byrote.core import ModelError
-from byrote.measures.passes.evaluation import MEMORY, call, derivatives, evaluating, ordinary, parts, try_out
+from byrote.measures.passes.evaluation import MEMORY, call, derivatives, ordinary, parts, try_out
 from byrote.measures.passes.input_gradients import checked_inputs
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.steps import Base, Trained, kept_of_each, stepped, untrained
+from byrote.models.borrowed import borrowed
 from byrote.records import SGD, Adam, AdamW, Scores
 
 MOST = 1 << 32
@@ -105,7 +106,7 @@ def loss_sensitivity(
     lesson = _Lesson(model, x, targets, optimiser, batches, learning_rates, heldout)
     asked = _checked_moments(moments, len(batches))
     _check_memory(lesson, num_moments=len(asked), memory=memory)
-    with evaluating(model, device=x.device):
+    with borrowed(model, device=x.device):
         lesson.try_out()
         states = lesson.forward()
         values, adjoints = lesson.backward(states, asked)
