@@ -4,11 +4,22 @@ Each measure takes an `Objective`, a loss over some batches as a function of a m
 exactly as it was found.
 """
 
+from byrote.measures.curvature.answers import Likelihood, binary_answers, class_answers, number_answers
+from byrote.measures.curvature.differentiate import Batch, Loss
+from byrote.measures.curvature.matrices import AbstractMatrix, EmpiricalFisher, Fisher, GaussNewton, Hessian
 from byrote.measures.curvature.objective import Objective
-from byrote.measures.curvature.products import Batch, Loss
 
 __all__ = [
+    "AbstractMatrix",
     "Batch",
+    "EmpiricalFisher",
+    "Fisher",
+    "GaussNewton",
+    "Hessian",
+    "Likelihood",
     "Loss",
     "Objective",
+    "binary_answers",
+    "class_answers",
+    "number_answers",
 ]

@@ -8,9 +8,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from byrote.measures.curvature.products import Batch, HessianGraph, Loss, example_losses, pulled_back
+from byrote.core import ModelError
+from byrote.measures.curvature.differentiate import Batch, Loss, example_losses, mean_slopes
+from byrote.measures.curvature.kept_graphs import KeptGraphs
+from byrote.measures.curvature.matrices import (
+    AbstractGraph,
+    AbstractMatrix,
+    Fisher,
+    GaussNewton,
+    Hessian,
+    HessianGraph,
+    Place,
+)
 from byrote.measures.curvature.weights import Weights
-from byrote.models.borrowed import borrowed, unwrapped
+from byrote.models.borrowed import borrowed, random_states, unwrapped
+
+HESSIAN = Hessian()
+GAUSS_NEWTON = GaussNewton()
+FISHER = Fisher()
+
+MEMORY = 1 << 30
+"""Bytes that graphs kept between products may take, unless more are allowed."""
 
 FORWARD = 1 / 3
 """A forward pass in gradients: a backward pass is taken for two of them."""
@@ -43,6 +61,7 @@ class Objective:
         batches: Sequence[Batch],
         parameters: Iterable[str] | None = None,
         reduce: Callable[[Tensor], Tensor] | None = None,
+        memory: int = MEMORY,
     ) -> None:
         """Of a model on batches.
 
@@ -52,11 +71,13 @@ class Objective:
                 it does here.
             batches: of any sizes; they are weighted by their numbers of examples.
             parameters: names of those looked at, all others being constants; None: all that have requires_grad set.
-            reduce: the sum of a tensor over all processes, where each has its own batches.
+            reduce: the sum of a tensor over all processes, where each has its own batches. Every process then has to
+                call the same methods in the same order.
+            memory: bytes that graphs kept between products may take; what does not fit is built for each product.
 
         Raises:
             TypeError: the model is no module.
-            ValueError: no batches, or no parameters.
+            ValueError: no batches, no parameters, or memory below 0.
             UnknownNameError: no parameter has that name.
         """
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -65,10 +86,14 @@ class Objective:
             raise ValueError("Expected at least one batch, got none.")
         self.model, self.loss, self.batches = unwrapped(model), loss, batches
         self.weights = Weights(self.model, parameters)
+        if memory < 0:
+            raise ValueError(f"Expected memory of at least 0 bytes, got {memory!r}.")
         self._work = 0.0
         self._reduce = reduce
+        self._memory = memory
         self._counts: dict[int, int] = {}
-        self._kept: dict[int, HessianGraph] = {}
+        self._tried = False
+        self._kept = self._no_graphs()
         self._open = 0
 
     @property
@@ -80,7 +105,14 @@ class Objective:
     def num_examples(self) -> int:
         """n, in all batches of all processes."""
         self._count()
-        return round(float(self._summed(torch.tensor([float(sum(self._counts.values()))])).item()))
+        total = torch.tensor(float(sum(self._counts.values())), dtype=self.weights.total, device=self.weights.device)
+        return round(float(self._summed(total)))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Examples in each batch, of this process."""
+        self._count()
+        return tuple(self._counts[index] for index in range(len(self.batches)))
 
     @property
     def spent(self) -> float:
@@ -109,7 +141,7 @@ class Objective:
     @contextmanager
     def at(self, weights: Float[Tensor, "parameter"]) -> Generator["Objective"]:
         """For a while the parameters have other values."""
-        kept, self._kept = self._kept, {}
+        kept, self._kept = self._kept, self._no_graphs()
         try:
             with self.opened(), self.weights.at(weights):
                 yield self
@@ -126,50 +158,108 @@ class Objective:
         self._check_open()
         total = torch.zeros(2, dtype=self.weights.total, device=self.weights.device)
         for index in range(len(self.batches)):
-            values = example_losses(self.model, loss=self.loss, batch=self.batches[index])
-            self._counts[index] = len(values)
-            self._work += FORWARD * len(values)
+            values = self._losses(index, passes=FORWARD)
             total += torch.stack([values.to(total.dtype).sum(), torch.full_like(total[0], len(values))])
         total = self._summed(total)
         return float(total[0] / total[1])
 
-    def gradient(self) -> Float[Tensor, "parameter"]:
-        """∂L/∂θ, summed in float64."""
-        return self._mean(self._gradient_parts)
+    def gradient(self, *, products_follow: bool = False) -> Float[Tensor, "parameter"]:
+        """∂L/∂θ, summed in float64.
+
+        Args:
+            products_follow: whether the gradient is to come from the graph that is kept for products with the Hessian,
+                which is then built already.
+        """
+        if not products_follow:
+            return self._mean(self._gradient_parts)
+        return self._mean(lambda index: self._hessian_graph(index).gradient)
 
     def batch_gradients(self) -> Iterator[Float[Tensor, "parameter"]]:
-        """The gradient of each batch's own mean, in turn."""
+        """The gradient of each batch's own mean, in turn; of this process's batches."""
         self._check_open()
         for index in range(len(self.batches)):
             yield self.weights.flat(self._gradient_parts(index), dtype=self.weights.dtype)
 
-    def hessian_product(self, vector: Float[Tensor, "parameter"]) -> Float[Tensor, "parameter"]:
-        """Hv, H_jk = ∂²L/∂θ_j∂θ_k, by double backward."""
-        parts = self.weights.parts(vector)
+    def hessian_product(
+        self, vector: Float[Tensor, "parameter"], *, block: Iterable[str] | None = None
+    ) -> Float[Tensor, "parameter"]:
+        """Hv, H_jk = ∂²L/∂θ_j∂θ_k, by double backward; see `product`."""
+        return self.product(vector, matrix=HESSIAN, block=block)
 
-        def product(index: int) -> list[Tensor | None]:
-            if index not in self._kept:
-                self._kept[index] = self._hessian_graph(index)
+    def gauss_newton_product(
+        self, vector: Float[Tensor, "parameter"], *, block: Iterable[str] | None = None
+    ) -> Float[Tensor, "parameter"]:
+        """Gv, G = (1/n) Σ_i J_iᵀ (∂²ℓ_i/∂z_i²) J_i; see `product`."""
+        return self.product(vector, matrix=GAUSS_NEWTON, block=block)
+
+    def fisher_product(
+        self, vector: Float[Tensor, "parameter"], *, matrix: Fisher = FISHER, block: Iterable[str] | None = None
+    ) -> Float[Tensor, "parameter"]:
+        """Fv, F = (1/n) Σ_i E_y[g_i(y)g_i(y)ᵀ], the answers y drawn from the model; see `product`.
+
+        With the answers of the batches, the empirical Fisher, it is `product(vector, matrix=EmpiricalFisher())`.
+        """
+        return self.product(vector, matrix=matrix, block=block)
+
+    def product(
+        self, vector: Float[Tensor, "parameter"], *, matrix: AbstractMatrix, block: Iterable[str] | None = None
+    ) -> Float[Tensor, "parameter"]:
+        """A matrix of curvature times a vector.
+
+        Args:
+            vector: v.
+            matrix: which.
+            block: names of parameters; the block of the matrix that belongs to them is taken, all else being 0.
+
+        Returns:
+            As long as v, in the precision of the parameters.
+
+        Raises:
+            RuntimeError: not within `opened`.
+            ModelError: the loss or the model fails, draws random numbers, or has no second derivatives.
+        """
+        parts: list[Tensor | None] = [*self.weights.parts(vector)]
+        if block is not None:
+            inside = set(self.weights.positions(block))
+            parts = [part if place in inside else None for place, part in enumerate(parts)]
+
+        def of_batch(index: int) -> list[Tensor | None]:
+            found = self._kept.get(matrix, index).product(parts)
             self._work += self._counts[index]
-            return self._kept[index].product(parts)
+            return found
 
-        return self._mean(product)
+        return self._mean(of_batch)
+
+    def _no_graphs(self) -> KeptGraphs:
+        return KeptGraphs(self._build, memory=self._memory, weights=self.weights.tensors)
+
+    def _build(self, matrix: AbstractMatrix, index: int) -> AbstractGraph:
+        place = Place(self.model, self.loss, self.batches[index], index, self.weights.tensors)
+        with self._tried_out():
+            graph = matrix.graph(place)
+        self._counts[index] = graph.num_examples
+        self._work += graph.num_examples
+        return graph
 
     def _hessian_graph(self, index: int) -> HessianGraph:
-        graph = HessianGraph(self.model, loss=self.loss, batch=self.batches[index], leaves=self.weights.tensors)
-        self._counts[index] = graph.num_examples
-        self._work += self._counts[index]
+        graph = self._kept.get(HESSIAN, index)
+        assert isinstance(graph, HessianGraph)
         return graph
 
     def _gradient_parts(self, index: int) -> list[Tensor | None]:
-        if index in self._kept:
-            return self._kept[index].gradient
-        values = example_losses(self.model, loss=self.loss, batch=self.batches[index])
+        if self._kept.find(HESSIAN, index) is not None:
+            return self._hessian_graph(index).gradient
+        return mean_slopes(self._losses(index, passes=1.0), self.weights.tensors)
+
+    def _losses(self, index: int, *, passes: float) -> Float[Tensor, "example"]:
+        with self._tried_out():
+            values = example_losses(self.model, loss=self.loss, batch=self.batches[index])
         self._counts[index] = len(values)
-        self._work += self._counts[index]
-        return pulled_back([values.to(self.weights.total).mean()], self.weights.tensors)
+        self._work += passes * len(values)
+        return values
 
     def _mean(self, of_batch: Callable[[int], list[Tensor | None]]) -> Float[Tensor, "parameter"]:
+        """Of all examples, from the mean over each batch."""
         self._check_open()
         total = torch.zeros(len(self.weights) + 1, dtype=self.weights.total, device=self.weights.device)
         for index in range(len(self.batches)):
@@ -179,16 +269,28 @@ class Objective:
         total = self._summed(total)
         return (total[:-1] / total[-1]).to(self.weights.dtype)
 
+    @contextmanager
+    def _tried_out(self) -> Generator[None]:
+        """Refuse, the first time, a loss that would be another one at each product."""
+        if self._tried:
+            yield
+            return
+        before = random_states(self.weights.device)
+        yield
+        if random_states(self.weights.device) != before:
+            raise ModelError(
+                "The model or its loss draws random numbers in evaluation mode, so that every product would be with "
+                "another matrix. Let it draw only when self.training is true."
+            )
+        self._tried = True
+
     def _count(self) -> None:
         """See how many examples the batches have that were not seen yet."""
-        if len(self._counts) == len(self.batches):
-            return
-        with self.opened(), torch.no_grad():
-            for index in range(len(self.batches)):
-                if index not in self._counts:
-                    batch = self.batches[index]
-                    self._counts[index] = len(example_losses(self.model, loss=self.loss, batch=batch))
-                    self._work += FORWARD * self._counts[index]
+        missing = [index for index in range(len(self.batches)) if index not in self._counts]
+        if missing:
+            with self.opened(), torch.no_grad():
+                for index in missing:
+                    self._losses(index, passes=FORWARD)
 
     def _summed(self, total: Tensor) -> Tensor:
         return total if self._reduce is None else self._reduce(total)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from byrote.core import UnknownNameError, did_you_mean
+from byrote.measures.curvature.differentiate import widest
 
 
 @final
@@ -35,10 +36,9 @@ class Weights:
             raise ValueError("Expected all parameters on one device. Hand over those of one device as `parameters`.")
         if any(part.is_complex() for part in self.tensors):
             raise TypeError("Expected real parameters, got complex ones: curvature is of a real function of reals.")
-        widest = torch.float32
+        self.dtype = torch.float32
         for part in self.tensors:
-            widest = torch.promote_types(widest, part.dtype)
-        self.dtype = widest
+            self.dtype = torch.promote_types(self.dtype, part.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -48,7 +48,7 @@ class Weights:
     @property
     def total(self) -> torch.dtype:
         """In which numbers are added up."""
-        return torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no more.
+        return widest(self.device)
 
     @property
     def sizes(self) -> list[int]:
@@ -70,6 +70,20 @@ class Weights:
             for part, size in zip(parts, self.sizes, strict=True)
         ]
         return torch.cat(rows)
+
+    def positions(self, names: Iterable[str]) -> list[int]:
+        """Where those of these names are among the tensors.
+
+        Raises:
+            UnknownNameError: one is not among them.
+        """
+        for name in (wanted := list(names)):
+            if name not in self.names:
+                raise UnknownNameError(
+                    f"No parameter {name!r} among those that are looked at.{did_you_mean(name, self.names)} There are: "
+                    f"{', '.join(self.names)}."
+                )
+        return [self.names.index(name) for name in wanted]
 
     def parts(self, vector: Float[Tensor, "parameter"]) -> list[Float[Tensor, "..."]]:
         """The same numbers in the shape, and the precision, of the parameters.

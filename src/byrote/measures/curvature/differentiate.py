@@ -1,14 +1,14 @@
-"""What one batch keeps so that a matrix of its curvature can be multiplied with one vector after another."""
+"""Losses of examples and their derivatives, each failure in one message."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from byrote.core import ModelError, describe_failure
+from byrote.models.second_derivatives import is_cut_short
 
 Batch = Any
 """Whatever the loss understands: a tensor, a tuple, a dictionary."""
@@ -16,27 +16,21 @@ Loss = Callable[[nn.Module, Batch], Float[Tensor, "example"]]
 """From a model and a batch, one value for each example."""
 
 NO_SECOND = (
-    "Curvature needs second derivatives, and a part of this model or loss has none: {} Replace it by one that has, or "
-    "leave the parameters before it out."
+    "Curvature needs second derivatives, and a part of this model or its loss has none: {}. Replace it (a fused "
+    "kernel, a function marked as once_differentiable?) by one written in plain operations."
 )
 
 
-class AbstractGraph(ABC):
-    """A batch's graph, as autograd keeps it."""
-
-    @abstractmethod
-    def product(self, parts: Sequence[Tensor]) -> list[Tensor | None]:
-        """The matrix, of the mean over the batch, times a vector; in parts like the parameters."""
-
-
 def example_losses(model: nn.Module, *, loss: Loss, batch: Batch) -> Float[Tensor, "example"]:
-    """The loss of each example of a batch, or its failure in one message.
+    """The loss of each example of a batch.
 
     Raises:
         ModelError: it fails, or gives anything but one floating-point number for each example.
     """
     try:
         values: Any = loss(model, batch)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"The loss failed on a batch: {describe_failure(error)}") from error
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim != 1 or not len(values):
@@ -52,7 +46,7 @@ def pulled_back(
     outputs: Sequence[Tensor],
     leaves: Sequence[Tensor],
     *,
-    slopes: Sequence[Tensor] | None = None,
+    slopes: Sequence[Tensor],
     differentiable: bool = False,
     again: bool = False,
 ) -> list[Tensor | None]:
@@ -61,7 +55,7 @@ def pulled_back(
     Args:
         outputs: those that do not depend on any leaf are left out.
         leaves: what to differentiate with respect to.
-        slopes: one for each output; None for a single number.
+        slopes: one for each output.
         differentiable: whether the derivatives are to be differentiated themselves.
         again: whether the graph is kept.
 
@@ -69,14 +63,14 @@ def pulled_back(
         ModelError: there is no such derivative.
     """
     alive = [place for place, output in enumerate(outputs) if output.requires_grad]
-    if not alive:
+    if not alive or not leaves:
         return [None] * len(leaves)
     try:
         return list(
             torch.autograd.grad(
                 [outputs[place] for place in alive],
                 list(leaves),
-                grad_outputs=None if slopes is None else [slopes[place] for place in alive],
+                grad_outputs=[slopes[place] for place in alive],
                 create_graph=differentiable,
                 retain_graph=again or differentiable,
                 allow_unused=True,
@@ -86,17 +80,24 @@ def pulled_back(
         raise ModelError(NO_SECOND.format(f"{error!s:.200}")) from error
 
 
-@final
-class HessianGraph(AbstractGraph):
-    """By double backward: Hv = ∂(g·v)/∂θ, the gradient g being kept together with how it came about."""
+def mean_slopes(
+    losses: Float[Tensor, "example"], leaves: Sequence[Tensor], *, differentiable: bool = False
+) -> list[Tensor | None]:
+    """Derivatives of the mean of losses, in the highest precision there is."""
+    mean = losses.to(widest(losses.device)).mean()
+    return pulled_back([mean], leaves, slopes=[torch.ones_like(mean)], differentiable=differentiable)
 
-    def __init__(self, model: nn.Module, *, loss: Loss, batch: Batch, leaves: Sequence[Tensor]) -> None:
-        values = example_losses(model, loss=loss, batch=batch)
-        self.num_examples = len(values)
-        self._leaves = list(leaves)
-        self.gradient = pulled_back([values.double().mean()], self._leaves, differentiable=True)
 
-    def product(self, parts: Sequence[Tensor]) -> list[Tensor | None]:
-        """Hv."""
-        pairs = [(g, part) for g, part in zip(self.gradient, parts, strict=True) if g is not None]
-        return pulled_back([g for g, _ in pairs], self._leaves, slopes=[part for _, part in pairs], again=True)
+def widest(device: torch.device) -> torch.dtype:
+    """In which numbers are added up there: float64, but Apple's GPUs have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def check_differentiable(derivatives: Sequence[Tensor | None]) -> None:
+    """Refuse derivatives that autograd would differentiate again only in part.
+
+    Raises:
+        ModelError: some function in them is marked as once_differentiable.
+    """
+    if is_cut_short([part for part in derivatives if part is not None]):
+        raise ModelError(NO_SECOND.format("a derivative that has none itself"))
