@@ -52,7 +52,10 @@ class KeptGraphs:
         key = matrix, index
         if self._sizes.get(key, 0) + self.nbytes > self._memory:
             return self._build(matrix, index)
-        graph, self._sizes[key] = self._measured(matrix, index)
+        if key in self._sizes:
+            graph = self._build(matrix, index)
+        else:
+            graph, self._sizes[key] = self._measured(matrix, index)
         if self._sizes[key] + self.nbytes <= self._memory:
             self._kept[key] = _Kept(graph, self._sizes[key])
         return graph

@@ -32,6 +32,8 @@ class Place(NamedTuple):
     """Of the batch."""
     leaves: Sequence[Tensor]
     """The parameters."""
+    check: bool = True
+    """Whether to look for derivatives that have none themselves."""
 
 
 class AbstractGraph(ABC):
@@ -98,11 +100,14 @@ class Fisher(AbstractMatrix):
 
     def graph(self, place: Place) -> "OuterGraph":
         """−log p of the drawn answers, with how it came about."""
-        cut = cut_at_outputs(place.model, loss=place.loss, batch=place.batch, attached=True)
-        generator = torch.Generator().manual_seed(derive(self.seed, "fisher", place.index))
-        outputs = cut.single()
+        return OuterGraph(self.values(place, seed=derive(self.seed, "fisher", place.index)), place)
+
+    def values(self, place: Place, *, seed: int) -> Float[Tensor, "draw example"]:
+        """−log p of answers drawn with a seed, over the root of their number."""
+        outputs = cut_at_outputs(place.model, loss=place.loss, batch=place.batch, attached=True).single()
+        generator = torch.Generator().manual_seed(seed)
         drawn = [self.likelihood(outputs, generator) for _ in range(self.num_draws)]
-        return OuterGraph(torch.stack(drawn) / self.num_draws**0.5, place.leaves)
+        return torch.stack(drawn) / self.num_draws**0.5
 
 
 @final
@@ -114,7 +119,11 @@ class EmpiricalFisher(AbstractMatrix):
 
     def graph(self, place: Place) -> "OuterGraph":
         """The losses, with how they came about."""
-        return OuterGraph(example_losses(place.model, loss=place.loss, batch=place.batch)[None], place.leaves)
+        return OuterGraph(self.values(place, seed=0), place)
+
+    def values(self, place: Place, *, seed: int) -> Float[Tensor, "draw example"]:
+        """The losses; nothing is drawn."""
+        return example_losses(place.model, loss=place.loss, batch=place.batch)[None]
 
 
 @final
@@ -126,7 +135,8 @@ class HessianGraph(AbstractGraph):
         self.num_examples = len(values)
         self._leaves = place.leaves
         self.gradient = mean_slopes(values, self._leaves, differentiable=True)
-        check_differentiable(self.gradient)
+        if place.check:
+            check_differentiable(self.gradient)
 
     def product(self, parts: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Hv."""
@@ -144,10 +154,11 @@ class GaussNewtonGraph(AbstractGraph):
         cut = cut_at_outputs(place.model, loss=place.loss, batch=place.batch)
         cut.check_nothing_else(place.leaves)
         self.num_examples = len(cut.losses)
-        self._jacobian = Jacobian(cut.outputs, place.leaves)
+        self._jacobian = Jacobian(cut.outputs, place)
         self._cuts = cut.cuts
         self._slopes = mean_slopes(cut.losses, self._cuts, differentiable=True)
-        check_differentiable(self._slopes)
+        if place.check:
+            check_differentiable(self._slopes)
 
     def product(self, parts: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Gv."""
@@ -161,9 +172,9 @@ class GaussNewtonGraph(AbstractGraph):
 class OuterGraph(AbstractGraph):
     """Mean outer product of gradients: JᵀJv/n, J being the Jacobian of one number for each draw and example."""
 
-    def __init__(self, values: Float[Tensor, "draw example"], leaves: Sequence[Tensor]) -> None:
+    def __init__(self, values: Float[Tensor, "draw example"], place: Place) -> None:
         self.num_examples = values.shape[1]
-        self._jacobian = Jacobian([values], leaves)
+        self._jacobian = Jacobian([values], place)
 
     def product(self, parts: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Fv."""
@@ -175,11 +186,12 @@ class OuterGraph(AbstractGraph):
 class Jacobian:
     """∂outputs/∂leaves as a linear function, both ways, its graph being kept."""
 
-    def __init__(self, outputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
-        self._outputs, self._leaves = list(outputs), leaves
+    def __init__(self, outputs: Sequence[Tensor], place: Place) -> None:
+        self._outputs, self._leaves = list(outputs), place.leaves
         self._dummies = [torch.zeros_like(output).requires_grad_() for output in self._outputs]
-        self._linear = pulled_back(self._outputs, leaves, slopes=self._dummies, differentiable=True)
-        check_differentiable(self._linear)
+        self._linear = pulled_back(self._outputs, self._leaves, slopes=self._dummies, differentiable=True)
+        if place.check:
+            check_differentiable(self._linear)
 
     def times(self, parts: Sequence[Tensor | None]) -> list[Tensor]:
         """Jv: the derivative of Jᵀu, which is linear in u, with respect to u."""

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from byrote.core import ModelError
-from byrote.measures.curvature.differentiate import Batch, Loss, example_losses, mean_slopes
+from byrote.core import ModelError, derive
+from byrote.measures.curvature.differentiate import Batch, Loss, example_losses, mean_slopes, pulled_back
 from byrote.measures.curvature.kept_graphs import KeptGraphs
 from byrote.measures.curvature.matrices import (
     AbstractGraph,
     AbstractMatrix,
+    EmpiricalFisher,
     Fisher,
     GaussNewton,
     Hessian,
@@ -93,6 +94,7 @@ class Objective:
         self._memory = memory
         self._counts: dict[int, int] = {}
         self._tried = False
+        self._checked: set[AbstractMatrix] = set()
         self._kept = self._no_graphs()
         self._open = 0
 
@@ -230,16 +232,44 @@ class Objective:
 
         return self._mean(of_batch)
 
+    def squared_gradients(self, *, matrix: Fisher | EmpiricalFisher, seed: int) -> float:
+        """(1/n) Σ_i ‖g_i‖² in expectation, from one way back: Σ_batches ‖Σ_i ε_i g_i‖²/n, ε_i = ±1 at random.
+
+        Products of the gradients of different examples cancel on average.
+
+        Args:
+            matrix: says where the answers come from; where they are drawn, they are drawn anew for each seed.
+            seed: of signs and answers.
+        """
+        self._check_open()
+        total = torch.zeros(2, dtype=self.weights.total, device=self.weights.device)
+        for index in range(len(self.batches)):
+            own = derive(seed, "squared", index)
+            with self._tried_out():
+                values = matrix.values(self._place(index), seed=own)
+            self._counts[index] = values.shape[1]
+            self._work += values.shape[1]
+            generator = torch.Generator().manual_seed(derive(own, "signs"))
+            signs = 2 * torch.randint(0, 2, values.shape, generator=generator) - 1
+            slopes = pulled_back([values], self.weights.tensors, slopes=[signs.to(values)])
+            total[0] += self.weights.flat(slopes, dtype=total.dtype).square().sum()
+            total[1] += values.shape[1]
+        total = self._summed(total)
+        return float(total[0] / total[1])
+
     def _no_graphs(self) -> KeptGraphs:
         return KeptGraphs(self._build, memory=self._memory, weights=self.weights.tensors)
 
     def _build(self, matrix: AbstractMatrix, index: int) -> AbstractGraph:
-        place = Place(self.model, self.loss, self.batches[index], index, self.weights.tensors)
         with self._tried_out():
-            graph = matrix.graph(place)
+            graph = matrix.graph(self._place(index, check=matrix not in self._checked))
+        self._checked.add(matrix)
         self._counts[index] = graph.num_examples
         self._work += graph.num_examples
         return graph
+
+    def _place(self, index: int, *, check: bool = False) -> Place:
+        return Place(self.model, self.loss, self.batches[index], index, self.weights.tensors, check=check)
 
     def _hessian_graph(self, index: int) -> HessianGraph:
         graph = self._kept.get(HESSIAN, index)
@@ -262,9 +292,11 @@ class Objective:
         """Of all examples, from the mean over each batch."""
         self._check_open()
         total = torch.zeros(len(self.weights) + 1, dtype=self.weights.total, device=self.weights.device)
+        sums = total[:-1].split(self.weights.sizes)
         for index in range(len(self.batches)):
-            parts = of_batch(index)
-            total[:-1] += self._counts[index] * self.weights.flat(parts, dtype=total.dtype)
+            for own, part in zip(sums, of_batch(index), strict=True):
+                if part is not None:
+                    own.add_(part.detach().reshape(-1), alpha=self._counts[index])
             total[-1] += self._counts[index]
         total = self._summed(total)
         return (total[:-1] / total[-1]).to(self.weights.dtype)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from byrote.core import UnknownNameError, did_you_mean
@@ -84,6 +84,12 @@ class Weights:
                     f"{', '.join(self.names)}."
                 )
         return [self.names.index(name) for name in wanted]
+
+    def within(self, names: Iterable[str]) -> Bool[Tensor, "parameter"]:
+        """Which numbers of a vector belong to the parameters of these names."""
+        inside = set(self.positions(names))
+        rows = [torch.full((size,), place in inside, device=self.device) for place, size in enumerate(self.sizes)]
+        return torch.cat(rows)
 
     def parts(self, vector: Float[Tensor, "parameter"]) -> list[Float[Tensor, "..."]]:
         """The same numbers in the shape, and the precision, of the parameters.
