@@ -4,27 +4,52 @@ Each measure takes an `Objective`, a loss over some batches as a function of a m
 exactly as it was found.
 """
 
+from byrote.measures.curvature.alignment import (
+    CurvatureVariance,
+    GradientAlignment,
+    curvature_variance,
+    gradient_alignment,
+)
 from byrote.measures.curvature.answers import Likelihood, binary_answers, class_answers, number_answers
 from byrote.measures.curvature.blocks import adam_scale, block_eigenvalues, preconditioned_sharpness
+from byrote.measures.curvature.covariance import (
+    Drawn,
+    GradientCovariance,
+    draw_batches,
+    gradient_covariance,
+    per_example_factor,
+)
 from byrote.measures.curvature.density import SpectralDensity, spectral_density
 from byrote.measures.curvature.differentiate import Batch, Loss
 from byrote.measures.curvature.eigenvalues import EigenPairs, Eigenvalues, top_eigenvalues
+from byrote.measures.curvature.jacobian import OutputJacobian, OutputLoss, OutputSpectrum, output_jacobian
 from byrote.measures.curvature.matrices import AbstractMatrix, EmpiricalFisher, Fisher, GaussNewton, Hessian
+from byrote.measures.curvature.noise_scale import NoiseScale, noise_scale, two_batch_noise_scale
 from byrote.measures.curvature.objective import Objective
+from byrote.measures.curvature.sharpest import SharpestStep, sharpest_step
 from byrote.measures.curvature.traces import TraceEstimate, curvature_trace, fisher_trace
 
 __all__ = [
     "AbstractMatrix",
     "Batch",
+    "CurvatureVariance",
+    "Drawn",
     "EigenPairs",
     "Eigenvalues",
     "EmpiricalFisher",
     "Fisher",
     "GaussNewton",
+    "GradientAlignment",
+    "GradientCovariance",
     "Hessian",
     "Likelihood",
     "Loss",
+    "NoiseScale",
     "Objective",
+    "OutputJacobian",
+    "OutputLoss",
+    "OutputSpectrum",
+    "SharpestStep",
     "SpectralDensity",
     "TraceEstimate",
     "adam_scale",
@@ -32,9 +57,18 @@ __all__ = [
     "block_eigenvalues",
     "class_answers",
     "curvature_trace",
+    "curvature_variance",
+    "draw_batches",
     "fisher_trace",
+    "gradient_alignment",
+    "gradient_covariance",
+    "noise_scale",
     "number_answers",
+    "output_jacobian",
+    "per_example_factor",
     "preconditioned_sharpness",
+    "sharpest_step",
     "spectral_density",
     "top_eigenvalues",
+    "two_batch_noise_scale",
 ]

@@ -1,0 +1,131 @@
+"""Many long rows, such as gradients, kept where there is room, and their inner products."""
+
+import tempfile
+from collections.abc import Iterable
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from byrote.measures.curvature.differentiate import widest
+
+MEMORY = 1 << 30
+"""Bytes that rows may take before they are written to a temporary file."""
+COLUMNS = 1 << 24
+"""Bytes of a block of columns that is worked on at a time."""
+
+
+@final
+class Rows:
+    """A table whose rows come one after another, each of them once.
+
+    In memory, or, if it would take more than is allowed, in a temporary file that is gone with it. Sums are in float64,
+    over blocks of columns.
+
+    >>> rows = Rows(2, width=3, like=torch.empty(0).double())
+    >>> rows.extend(iter([torch.tensor([1.0, 0.0, 2.0]).double(), torch.tensor([3.0, 0.0, 0.0]).double()]))
+    >>> rows.gram().tolist(), rows.mean().tolist()
+    ([[5.0, 3.0], [3.0, 9.0]], [2.0, 0.0, 1.0])
+    """
+
+    def __init__(self, num_rows: int, *, width: int, like: Tensor, memory: int = MEMORY) -> None:
+        """With room for all rows.
+
+        Args:
+            num_rows: that will come.
+            width: of each.
+            like: gives precision and device.
+            memory: bytes they may take there; beyond, they are in a file.
+
+        Raises:
+            ValueError: memory is below 0.
+        """
+        if memory < 0:
+            raise ValueError(f"Expected memory of at least 0 bytes, got {memory!r}.")
+        self.device, self.total = like.device, widest(like.device)
+        self._filled = 0
+        self.in_file = num_rows * width * like.itemsize > memory
+        if not self.in_file:
+            self._table = like.new_empty(num_rows, width)
+            return
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the memory map owns it
+        kind = torch.empty(0, dtype=like.dtype).numpy().dtype
+        self._table = torch.from_numpy(np.memmap(file, dtype=kind, mode="w+", shape=(num_rows, width)))
+        file.close()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def width(self) -> int:
+        """Numbers in each."""
+        return self._table.shape[1]
+
+    @property
+    def epsilon(self) -> float:
+        """Of the precision that rows are kept in."""
+        return torch.finfo(self._table.dtype).eps
+
+    def extend(self, rows: Iterable[Float[Tensor, "column"]]) -> None:
+        """Keep the rows that come.
+
+        Raises:
+            ValueError: there is no room for one.
+        """
+        for row in rows:
+            if self._filled == len(self):
+                raise ValueError(f"Expected {len(self)} rows, got more.")
+            self._table[self._filled] = row
+            self._filled += 1
+
+    def gram(
+        self, *, centred: bool = False, weights: Float[Tensor, "row"] | None = None
+    ) -> Float[np.ndarray, "row row"]:
+        """Inner products of all rows with one another.
+
+        Args:
+            centred: whether the mean row is taken from each first.
+            weights: of the rows in that mean, summing to 1; None: all the same.
+        """
+        found = torch.zeros(len(self), len(self), dtype=self.total, device=self.device)
+        for block in self._blocks():
+            if centred:
+                block = block - self._mean_of(block, weights)
+            found += block @ block.T
+        return found.cpu().double().numpy()
+
+    def mean(self, weights: Float[Tensor, "row"] | None = None) -> Float[Tensor, "column"]:
+        """The mean row, in float64."""
+        return torch.cat([self._mean_of(block, weights) for block in self._blocks()])
+
+    def times(self, vectors: Float[Tensor, "column vector"]) -> Float[np.ndarray, "row vector"]:
+        """Inner products of each row with each of some vectors."""
+        found = torch.zeros(len(self), vectors.shape[1], dtype=self.total, device=self.device)
+        begin = 0
+        for block in self._blocks():
+            end = begin + block.shape[1]
+            found += block @ vectors[begin:end].to(block)
+            begin = end
+        return found.cpu().double().numpy()
+
+    def combined(self, weights: Float[np.ndarray, "sum row"]) -> Float[Tensor, "sum column"]:
+        """Weighted sums of rows, in the rows' own precision."""
+        own = torch.from_numpy(weights).to(device=self.device, dtype=self.total)
+        return torch.cat([(own @ block).to(self._table.dtype) for block in self._blocks()], dim=1)
+
+    def whole(self) -> Float[Tensor, "row column"]:
+        """All of them; read it, and do not write."""
+        return self._table
+
+    def _mean_of(self, block: Float[Tensor, "row part"], weights: Float[Tensor, "row"] | None) -> Float[Tensor, "part"]:
+        return block.mean(0) if weights is None else weights.to(block) @ block
+
+    def _blocks(self) -> Iterable[Float[Tensor, "row part"]]:
+        """Columns, so many at a time that they take little."""
+        if self._filled < len(self):
+            raise ValueError(f"Expected {len(self)} rows, got {self._filled}.")
+        size = max(1, COLUMNS // (8 * max(1, len(self))))
+        for begin in range(0, self._table.shape[1], size):
+            yield self._table[:, begin : begin + size].to(device=self.device, dtype=self.total)
