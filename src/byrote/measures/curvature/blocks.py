@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW
 
 from byrote.measures.curvature.eigenvalues import HESSIAN, Eigenvalues, Plan, searched
-from byrote.measures.curvature.matrices import AbstractMatrix
+from byrote.measures.curvature.matrices import AbstractMatrix, Hessian
 from byrote.measures.curvature.objective import Objective
 
 
@@ -70,15 +70,23 @@ def _of_block(
 ) -> Eigenvalues:
     inside = objective.weights.within(names)
 
-    def product(vector: Tensor) -> Tensor:
+    def product(vector: Tensor, only: Sequence[int] | None) -> Tensor:
         spread = vector.new_zeros(len(inside))
         spread[inside] = vector
-        return objective.product(spread, matrix=matrix, block=names)[inside]
+        return objective.product(spread, matrix=matrix, block=names, only=only)[inside]
 
     def onto(gradient: Tensor) -> Tensor:
         return gradient[inside]
 
-    return searched(objective, product=product, plan=plan, warm=warm, size=int(inside.sum()), onto=onto)
+    return searched(
+        objective,
+        product=product,
+        plan=plan,
+        warm=warm,
+        size=int(inside.sum()),
+        onto=onto,
+        hessian=isinstance(matrix, Hessian),
+    )
 
 
 def preconditioned_sharpness(
@@ -128,8 +136,8 @@ def preconditioned_sharpness(
         )
     root = scale.to(objective.weights.device, objective.weights.dtype).rsqrt()
 
-    def product(vector: Tensor) -> Tensor:
-        return root * objective.hessian_product(root * vector)
+    def product(vector: Tensor, only: Sequence[int] | None) -> Tensor:
+        return root * objective.product(root * vector, matrix=HESSIAN, only=only)
 
     def onto(gradient: Tensor) -> Tensor:
         return root * gradient

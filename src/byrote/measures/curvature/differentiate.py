@@ -12,8 +12,8 @@ from byrote.models.second_derivatives import is_cut_short
 
 Batch = Any
 """Whatever the loss understands: a tensor, a tuple, a dictionary."""
-Loss = Callable[[nn.Module, Batch], Float[Tensor, "example"]]
-"""From a model and a batch, one value for each example."""
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""From a model and a batch, one value for each example: [example]."""
 
 NO_SECOND = (
     "Curvature needs second derivatives, and a part of this model or its loss has none: {}. Replace it (a fused "
@@ -81,11 +81,23 @@ def pulled_back(
 
 
 def mean_slopes(
-    losses: Float[Tensor, "example"], leaves: Sequence[Tensor], *, differentiable: bool = False
+    losses: Float[Tensor, "example"], leaves: Sequence[Tensor], *, differentiable: bool = False, check: bool = False
 ) -> list[Tensor | None]:
-    """Derivatives of the mean of losses, in the highest precision there is."""
+    """Derivatives of the mean of losses, in the highest precision there is.
+
+    Args:
+        losses: of a batch.
+        leaves: what to differentiate with respect to.
+        differentiable: whether the derivatives are to be differentiated themselves.
+        check: whether to make sure that they can be.
+    """
     mean = losses.to(widest(losses.device)).mean()
-    return pulled_back([mean], leaves, slopes=[torch.ones_like(mean)], differentiable=differentiable)
+    # What has no second derivatives says so only to a slope that has derivatives itself.
+    slope = torch.ones_like(mean).requires_grad_(check)
+    found = pulled_back([mean], leaves, slopes=[slope], differentiable=differentiable)
+    if check:
+        check_differentiable(found)
+    return found
 
 
 def widest(device: torch.device) -> torch.dtype:

@@ -1,6 +1,6 @@
 """The sharpest and the most negative directions of the loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -10,17 +10,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from byrote.measures.curvature.lanczos import Lanczos, RitzPairs, random_direction
-from byrote.measures.curvature.matrices import AbstractMatrix, Hessian, Product
+from byrote.measures.curvature.matrices import AbstractMatrix, Hessian, PartialProduct
 from byrote.measures.curvature.objective import Objective
 
 COLD, WARM = 10, 8
-"""Products for one eigenvalue, from a random start and from an earlier vector: its error is then below 0.1 % at the
-95th percentile of measurements in training."""
+"""Products for one eigenvalue, from a random start and from an earlier vector."""
+REHEARSED, REHEARSALS, SAMPLE = 6, 12, 1 / 10
+"""Products for one eigenvalue after so many with that share of the examples, which cost a fraction."""
+LARGEST_SAMPLE = 1 / 4
+"""Share of the examples beyond which a rehearsal does not pay."""
+DOUBTFUL, MORE = 0.05, 4
+"""A residual above this share of the eigenvalue after a start from nothing takes so many products more."""
 FEWEST = 5
 """Products beyond the number of pairs that a tolerance never goes below: with fewer, a residual may be small because
 the second eigenvalue was found rather than the first."""
 LEANING = 0.3
-"""Share of the gradient in a warm start."""
+"""The gradient's length in a start whose other part has length 1."""
 MOST = 100
 """Products that a tolerance may lead to."""
 HESSIAN = Hessian()
@@ -77,9 +82,10 @@ def top_eigenvalues(
 ) -> Eigenvalues:
     """Find the largest eigenvalues of the Hessian, or of another matrix of curvature, and its lowest.
 
-    Lanczos' method with full reorthogonalisation, for a fixed number of products: what stops when its estimate seems to
-    stand still often stops at the second eigenvalue. The start is random, or the earlier vectors with a little of the
-    gradient.
+    Lanczos' method with full reorthogonalisation, for a budget of products: what stops when its estimate seems to stand
+    still often stops at the second eigenvalue. The start has a little of the gradient, and is else the earlier vectors;
+    for a single eigenvalue from nothing, what 12 products with a tenth of the examples find, in whole batches; or
+    random.
 
     For ℓ = (w₁x₁ + w₂x₂)² on x = (3, 0) and (0, 1) the Hessian is diag(9, 1):
 
@@ -95,7 +101,9 @@ def top_eigenvalues(
         num: of the largest, at least 1.
         num_lowest: of the lowest, the most negative if there are such.
         matrix: which.
-        num_products: the budget; None: 10, or 8 from an earlier result, for one pair, and 2k + 10 for k of them.
+        num_products: the budget, from a random start if there is no earlier result. None: 2k + 10 for k eigenvalues;
+            for one alone 8 from an earlier result, 6 after a rehearsal on a tenth, and 10 where the batches are too
+            few for that; 4 more if the residual is then above 5 % and there was no earlier result.
         tolerance: go on, to 100 products at most, until every residual is below this share of the largest eigenvalue in
             size, or stop earlier if it is, but never before k + 5 products; None: the budget, no more and no less.
         warm: an earlier result of the same model, to start from.
@@ -113,11 +121,18 @@ def top_eigenvalues(
     """
     plan = Plan(num, num_lowest, num_products, tolerance, seed)
 
-    def product(vector: Tensor) -> Tensor:
-        return objective.product(vector, matrix=matrix)
+    def product(vector: Tensor, only: Sequence[int] | None) -> Tensor:
+        return objective.product(vector, matrix=matrix, only=only)
 
     with objective.opened():
-        return searched(objective, product=product, plan=plan, warm=warm, size=objective.num_parameters)
+        return searched(
+            objective,
+            product=product,
+            plan=plan,
+            warm=warm,
+            size=objective.num_parameters,
+            hessian=isinstance(matrix, Hessian),
+        )
 
 
 class Plan(NamedTuple):
@@ -152,23 +167,21 @@ class Plan(NamedTuple):
         """At both ends."""
         return self.num + self.num_lowest
 
-    def budget(self, *, warm: bool) -> int:
-        """Products that are taken where no tolerance says otherwise."""
-        if self.num_products is not None:
-            return self.num_products
-        if self.num_pairs > 1:
-            return 2 * self.num_pairs + COLD
-        return WARM if warm else COLD
+    @property
+    def from_nothing(self) -> bool:
+        """Whether one eigenvalue is looked for with a budget that is left to us."""
+        return self.num_products is None and self.num_pairs == 1
 
 
 def searched(
     objective: Objective,
     *,
-    product: Product,
+    product: PartialProduct,
     plan: Plan,
     warm: Eigenvalues | None,
     size: int,
     onto: Callable[[Tensor], Tensor] = torch.clone,
+    hessian: bool = True,
 ) -> Eigenvalues:
     """The ends of the spectrum of a symmetric matrix.
 
@@ -179,36 +192,82 @@ def searched(
         warm: an earlier result.
         size: of the matrix.
         onto: takes the gradient to where the matrix acts.
+        hessian: whether products are with the Hessian, so that the gradient comes from their graph.
     """
     plan.check(size)
     before = objective.spent
-    start = _start(objective, warm=warm, seed=plan.seed, size=size, onto=onto)
-    budget = plan.budget(warm=warm is not None)
-    most = budget if plan.tolerance is None else max(budget, MOST)
-    run = Lanczos(product, start=start, most=most, seed=plan.seed)
+    gradient = onto(objective.gradient(products_follow=hessian))
+    begin = _begin(objective, product=product, plan=plan, warm=warm, gradient=gradient)
+    most = begin.most if plan.tolerance is None else max(begin.most, MOST)
+    run = Lanczos(lambda vector: product(vector, None), start=begin.start, most=most, seed=plan.seed)
     while not run.finished:
         run.step()
-        if not run.finite or (plan.tolerance is not None and _is_close(run, plan, plan.tolerance)):
+        if not run.finite or _is_enough(run, plan, begin):
             break
     return _result(run, plan, cost=objective.spent - before)
 
 
-def _start(
-    objective: Objective, *, warm: Eigenvalues | None, seed: int, size: int, onto: Callable[[Tensor], Tensor]
-) -> Float[Tensor, "parameter"]:
-    like = objective.weights.tensors[0].new_empty(size, dtype=objective.weights.dtype)
-    if warm is None:
-        return random_direction(seed, "start", like=like)
-    if warm.top.vectors.shape[1] != size:
+class _Begin(NamedTuple):
+    """How a search begins, and how long it is to be."""
+
+    start: Float[Tensor, "parameter"]
+    budget: int
+    most: int
+    """If the residual is doubtful."""
+
+
+def _begin(
+    objective: Objective,
+    *,
+    product: PartialProduct,
+    plan: Plan,
+    warm: Eigenvalues | None,
+    gradient: Float[Tensor, "parameter"],
+) -> _Begin:
+    if warm is not None and (start := _leaning(_earlier(warm, like=gradient), gradient)).isfinite().all():
+        budget = WARM if plan.from_nothing else _budget(plan)
+        return _Begin(start, budget, budget)
+    start = _leaning(random_direction(plan.seed, "start", like=gradient), gradient)
+    if not plan.from_nothing:
+        return _Begin(start, _budget(plan), _budget(plan))
+    sample = objective.some_batches(SAMPLE, seed=plan.seed)
+    if sample.share > LARGEST_SAMPLE:
+        return _Begin(start, COLD, COLD + MORE)
+    run = Lanczos(
+        lambda vector: product(vector, sample.batches), start=start, most=min(REHEARSALS, len(start)), seed=plan.seed
+    )
+    while not run.finished:
+        run.step()
+    found = run.vectors(run.ritz().coordinates[:, :1])[0]
+    return _Begin(_leaning(found, gradient), REHEARSED, REHEARSED + MORE)
+
+
+def _budget(plan: Plan) -> int:
+    return 2 * plan.num_pairs + COLD if plan.num_products is None else plan.num_products
+
+
+def _earlier(warm: Eigenvalues, *, like: Float[Tensor, "parameter"]) -> Float[Tensor, "parameter"]:
+    if warm.top.vectors.shape[1] != len(like):
         raise ValueError(
-            f"Expected an earlier result with vectors of {size:,} numbers, got {warm.top.vectors.shape[1]:,}: it is of "
-            "another model, or of other parameters."
+            f"Expected an earlier result with vectors of {len(like):,} numbers, got {warm.top.vectors.shape[1]:,}: it "
+            "is of another model, or of other parameters."
         )
-    earlier = torch.cat([warm.top.vectors, warm.lowest.vectors]).to(like).sum(0)
-    gradient = onto(objective.gradient(products_follow=True))
+    return torch.cat([warm.top.vectors, warm.lowest.vectors]).to(like).sum(0)
+
+
+def _leaning(vector: Float[Tensor, "parameter"], gradient: Float[Tensor, "parameter"]) -> Float[Tensor, "parameter"]:
+    """Towards the gradient, which lies in the sharpest directions more than a random vector does."""
     length = gradient.norm()
-    start = earlier / earlier.norm() + LEANING * gradient / torch.where(length > 0, length, 1.0)
-    return start if start.isfinite().all() else random_direction(seed, "start", like=like)
+    return vector / vector.norm() + LEANING * gradient / torch.where(length > 0, length, 1.0)
+
+
+def _is_enough(run: Lanczos, plan: Plan, begin: _Begin) -> bool:
+    if plan.tolerance is not None:
+        return _is_close(run, plan, plan.tolerance)
+    if run.num_products < begin.budget:
+        return False
+    pairs = run.ritz()
+    return run.num_products >= begin.most or bool(pairs.residuals[0] <= DOUBTFUL * abs(pairs.values[0]))
 
 
 def _is_close(run: Lanczos, plan: Plan, tolerance: float) -> bool:

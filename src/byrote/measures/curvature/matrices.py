@@ -134,9 +134,7 @@ class HessianGraph(AbstractGraph):
         values = example_losses(place.model, loss=place.loss, batch=place.batch)
         self.num_examples = len(values)
         self._leaves = place.leaves
-        self.gradient = mean_slopes(values, self._leaves, differentiable=True)
-        if place.check:
-            check_differentiable(self.gradient)
+        self.gradient = mean_slopes(values, self._leaves, differentiable=True, check=place.check)
 
     def product(self, parts: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Hv."""
@@ -156,9 +154,7 @@ class GaussNewtonGraph(AbstractGraph):
         self.num_examples = len(cut.losses)
         self._jacobian = Jacobian(cut.outputs, place)
         self._cuts = cut.cuts
-        self._slopes = mean_slopes(cut.losses, self._cuts, differentiable=True)
-        if place.check:
-            check_differentiable(self._slopes)
+        self._slopes = mean_slopes(cut.losses, self._cuts, differentiable=True, check=place.check)
 
     def product(self, parts: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Gv."""
@@ -215,3 +211,5 @@ def _spread(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None]) -> 
 
 Product = Callable[[Float[Tensor, "parameter"]], Float[Tensor, "parameter"]]
 """A matrix, by what it makes of a vector."""
+PartialProduct = Callable[[Float[Tensor, "parameter"], Sequence[int] | None], Float[Tensor, "parameter"]]
+"""The same on some of the batches, or on all."""

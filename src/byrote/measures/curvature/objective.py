@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import final
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,14 @@ MEMORY = 1 << 30
 
 FORWARD = 1 / 3
 """A forward pass in gradients: a backward pass is taken for two of them."""
+
+
+class Sample(NamedTuple):
+    """Some of the batches."""
+
+    batches: tuple[int, ...]
+    share: float
+    """Of the examples in all batches of all processes."""
 
 
 @final
@@ -126,6 +134,11 @@ class Objective:
         self._count()
         return self._work / sum(self._counts.values())
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the graphs take that are kept now."""
+        return self._kept.nbytes
+
     @contextmanager
     def opened(self) -> Generator["Objective"]:
         """Borrow the model. Graphs are kept from product to product, and freed at the end."""
@@ -204,7 +217,12 @@ class Objective:
         return self.product(vector, matrix=matrix, block=block)
 
     def product(
-        self, vector: Float[Tensor, "parameter"], *, matrix: AbstractMatrix, block: Iterable[str] | None = None
+        self,
+        vector: Float[Tensor, "parameter"],
+        *,
+        matrix: AbstractMatrix,
+        block: Iterable[str] | None = None,
+        only: Sequence[int] | None = None,
     ) -> Float[Tensor, "parameter"]:
         """A matrix of curvature times a vector.
 
@@ -212,6 +230,7 @@ class Objective:
             vector: v.
             matrix: which.
             block: names of parameters; the block of the matrix that belongs to them is taken, all else being 0.
+            only: which batches are averaged over; None: all.
 
         Returns:
             As long as v, in the precision of the parameters.
@@ -230,7 +249,19 @@ class Objective:
             self._work += self._counts[index]
             return found
 
-        return self._mean(of_batch)
+        return self._mean(of_batch, only=only)
+
+    def some_batches(self, share: float, *, seed: int) -> "Sample":
+        """Batches drawn at random, as few as hold this share of the examples in each process."""
+        counts = self.counts
+        order = torch.randperm(len(counts), generator=torch.Generator().manual_seed(derive(seed, "sample"))).tolist()
+        chosen, held = list[int](), 0
+        while held < share * sum(counts):
+            chosen.append(order[len(chosen)])
+            held += counts[chosen[-1]]
+        total = torch.tensor([held, sum(counts)], dtype=self.weights.total, device=self.weights.device)
+        total = self._summed(total)
+        return Sample(tuple(sorted(chosen)), float(total[0] / total[1]))
 
     def squared_gradients(self, *, matrix: Fisher | EmpiricalFisher, seed: int) -> float:
         """(1/n) Σ_i ‖g_i‖² in expectation, from one way back: Σ_batches ‖Σ_i ε_i g_i‖²/n, ε_i = ±1 at random.
@@ -245,8 +276,7 @@ class Objective:
         total = torch.zeros(2, dtype=self.weights.total, device=self.weights.device)
         for index in range(len(self.batches)):
             own = derive(seed, "squared", index)
-            with self._tried_out():
-                values = matrix.values(self._place(index), seed=own)
+            values = matrix.values(self._place(index), seed=own)
             self._counts[index] = values.shape[1]
             self._work += values.shape[1]
             generator = torch.Generator().manual_seed(derive(own, "signs"))
@@ -261,15 +291,14 @@ class Objective:
         return KeptGraphs(self._build, memory=self._memory, weights=self.weights.tensors)
 
     def _build(self, matrix: AbstractMatrix, index: int) -> AbstractGraph:
-        with self._tried_out():
-            graph = matrix.graph(self._place(index, check=matrix not in self._checked))
+        graph = matrix.graph(self._place(index, check=matrix not in self._checked))
         self._checked.add(matrix)
         self._counts[index] = graph.num_examples
         self._work += graph.num_examples
         return graph
 
     def _place(self, index: int, *, check: bool = False) -> Place:
-        return Place(self.model, self.loss, self.batches[index], index, self.weights.tensors, check=check)
+        return Place(self.model, self._watched_loss, self.batches[index], index, self.weights.tensors, check=check)
 
     def _hessian_graph(self, index: int) -> HessianGraph:
         graph = self._kept.get(HESSIAN, index)
@@ -282,18 +311,19 @@ class Objective:
         return mean_slopes(self._losses(index, passes=1.0), self.weights.tensors)
 
     def _losses(self, index: int, *, passes: float) -> Float[Tensor, "example"]:
-        with self._tried_out():
-            values = example_losses(self.model, loss=self.loss, batch=self.batches[index])
+        values = example_losses(self.model, loss=self._watched_loss, batch=self.batches[index])
         self._counts[index] = len(values)
         self._work += passes * len(values)
         return values
 
-    def _mean(self, of_batch: Callable[[int], list[Tensor | None]]) -> Float[Tensor, "parameter"]:
+    def _mean(
+        self, of_batch: Callable[[int], list[Tensor | None]], *, only: Sequence[int] | None = None
+    ) -> Float[Tensor, "parameter"]:
         """Of all examples, from the mean over each batch."""
         self._check_open()
         total = torch.zeros(len(self.weights) + 1, dtype=self.weights.total, device=self.weights.device)
         sums = total[:-1].split(self.weights.sizes)
-        for index in range(len(self.batches)):
+        for index in range(len(self.batches)) if only is None else only:
             for own, part in zip(sums, of_batch(index), strict=True):
                 if part is not None:
                     own.add_(part.detach().reshape(-1), alpha=self._counts[index])
@@ -301,20 +331,19 @@ class Objective:
         total = self._summed(total)
         return (total[:-1] / total[-1]).to(self.weights.dtype)
 
-    @contextmanager
-    def _tried_out(self) -> Generator[None]:
-        """Refuse, the first time, a loss that would be another one at each product."""
+    def _watched_loss(self, model: nn.Module, batch: Batch) -> Any:
+        """The user's, and the first time it is refused if it would be another one at each product."""
         if self._tried:
-            yield
-            return
+            return self.loss(model, batch)
         before = random_states(self.weights.device)
-        yield
+        values = self.loss(model, batch)
         if random_states(self.weights.device) != before:
             raise ModelError(
                 "The model or its loss draws random numbers in evaluation mode, so that every product would be with "
                 "another matrix. Let it draw only when self.training is true."
             )
         self._tried = True
+        return values
 
     def _count(self) -> None:
         """See how many examples the batches have that were not seen yet."""

@@ -69,7 +69,7 @@ def curvature_trace(
     Raises:
         ValueError: fewer than 3 products.
 
-    Meyer et al. 2021, Hutch++: Optimal Stochastic TraceEstimate Estimation, https://arxiv.org/abs/2010.09649; Epperly, Tropp &
+    Meyer et al. 2021, Hutch++: Optimal Stochastic Trace Estimation, https://arxiv.org/abs/2010.09649; Epperly, Tropp &
     Webber 2024, XTrace: Making the most of every sample in stochastic trace estimation,
     https://arxiv.org/abs/2301.07825
     """
