@@ -1,7 +1,8 @@
 """What a path through weight space says: how far a step could go, when training broke even, where a curve peaked."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -12,7 +13,9 @@ GROWTH = 1.2
 """Of the loss, at which a step has gone too far (Jastrzębski et al. 2020)."""
 
 
-class StepReach(NamedTuple):
+@final
+@dataclass(frozen=True, kw_only=True)
+class StepReach:
     """How far along a step the loss stays below its bound."""
 
     value: float
@@ -25,7 +28,9 @@ class StepReach(NamedTuple):
     """A step and the one that follows are rescaled alike."""
 
 
-class BreakEven(NamedTuple):
+@final
+@dataclass(frozen=True, kw_only=True)
+class BreakEven:
     """When the sharpest direction became unstable."""
 
     value: float
@@ -61,7 +66,9 @@ class Travel(NamedTuple):
     survives_rescaling: bool = False
 
 
-class Peak(NamedTuple):
+@final
+@dataclass(frozen=True, kw_only=True)
+class Peak:
     """The highest point of a curve."""
 
     value: float
@@ -128,13 +135,13 @@ def critical_step(
     low, high, count = 0.0, shortest, 2
     while loss(high) < bound:
         if high >= longest:
-            return StepReach(float("inf"), float("nan"), count)
+            return StepReach(value=float("inf"), residual=float("nan"), count=count)
         low, high, count = high, min(2 * high, longest), count + 1
     while high - low > 2 * tolerance * low and high > tolerance * shortest:
         middle = (low + high) / 2
         low, high = (middle, high) if loss(middle) < bound else (low, middle)
         count += 1
-    return StepReach((low + high) / 2, (high - low) / 2, count)
+    return StepReach(value=(low + high) / 2, residual=(high - low) / 2, count=count)
 
 
 def critical_step_between(
@@ -164,12 +171,12 @@ def critical_step_between(
     bound = _bound(float(losses[0]), growth)
     high = np.flatnonzero(~(losses < bound))
     if not len(high):
-        return StepReach(float("inf"), float("nan"), len(losses))
+        return StepReach(value=float("inf"), residual=float("nan"), count=len(losses))
     place = int(high[0])
     left, right = float(alphas[place - 1]), float(alphas[place])
     share = (bound - losses[place - 1]) / (losses[place] - losses[place - 1]) if np.isfinite(losses[place]) else 0.5
     value = left + float(share) * (right - left)
-    return StepReach(value, max(value - left, right - value), len(losses))
+    return StepReach(value=value, residual=max(value - left, right - value), count=len(losses))
 
 
 def _bound(start: float, growth: float) -> float:
@@ -239,14 +246,16 @@ def break_even(
     growth = _growth(curves, learning_rate)
     unstable = np.flatnonzero((growth >= 1) & (sharpness > 0))
     if not len(unstable):
-        return BreakEven(float("nan"), float("nan"), "never", None, growth)
+        nan = float("nan")
+        return BreakEven(value=nan, residual=nan, status="never", index=None, growth=growth)
     index, time = int(unstable[0]), steps * (own / learning_rate)
     known = [moment for moment in range(index) if np.isfinite(growth[moment])]
     if not known:
-        return BreakEven(float(time[index]), 0.0, "before the first measurement", index, growth)
-    share = _crossing(curves[:, known[-1]], curves[:, index], learning_rate)
-    gap = float(time[index] - time[known[-1]])
-    return BreakEven(float(time[known[-1]]) + share * gap, gap, "crossed", index, growth)
+        first = float(time[index])
+        return BreakEven(value=first, residual=0.0, status="before the first measurement", index=index, growth=growth)
+    left, gap = float(time[known[-1]]), float(time[index] - time[known[-1]])
+    value = left + _crossing(curves[:, known[-1]], curves[:, index], learning_rate) * gap
+    return BreakEven(value=value, residual=gap, status="crossed", index=index, growth=growth)
 
 
 def _share_of_noise(batch_size: int, num_examples: int) -> float:
@@ -343,11 +352,11 @@ def stability_ratio(
         ValueError: no limit is known, shapes do not fit, or a learning rate is below 0.
     """
     if lr is None:
-        return sharpness / np.float64(stability_limit(optimiser))
+        return np.asarray(sharpness / np.float64(stability_limit(optimiser)))
     if lr.shape != sharpness.shape or not (lr >= 0).all():
         raise ValueError(f"Expected one learning rate, at least 0, for each of {sharpness.size} moments, got {lr}.")
     limits = [_limit_at(optimiser, float(rate)) for rate in lr.ravel()]
-    return sharpness / np.array(limits, np.float64).reshape(sharpness.shape)
+    return np.asarray(sharpness / np.array(limits, np.float64).reshape(sharpness.shape))
 
 
 def _limit_at(optimiser: Optimiser, lr: float) -> float:
@@ -420,7 +429,19 @@ def peak(
     places = np.flatnonzero(np.isfinite(values))
     if not len(places):
         nan = float("nan")
-        return Peak(nan, nan, nan, nan, nan, nan, None, nan, nan, False, 0)
+        return Peak(
+            value=nan,
+            se=nan,
+            step=nan,
+            residual=nan,
+            earliest=nan,
+            latest=nan,
+            index=None,
+            rise=nan,
+            fall=nan,
+            inside=False,
+            count=0,
+        )
     own, at = values[places].astype(np.float64), steps[places].astype(np.float64)
     errors = None if standard_errors is None else standard_errors[places].astype(np.float64)
     return _peak(own, at, errors, places)

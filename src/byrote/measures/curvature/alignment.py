@@ -156,7 +156,7 @@ def curvature_variance(objective: Objective, *, direction: Float[Tensor, "parame
         for place, batch in enumerate(objective.batches):
             losses = example_losses(objective.model, loss=objective.loss, batch=batch)
             found.append(_curvatures(losses, objective.weights.tensors, parts, check=not place))
-    values = torch.cat(found).double().cpu().numpy()
+    values: Float[np.ndarray, "example"] = np.concatenate([part.cpu().double().numpy() for part in found])
     count, variance = len(values), float(values.var())
     fourth = float(np.mean((values - values.mean()) ** 4))
     nan = float("nan")
@@ -174,7 +174,7 @@ def _curvatures(
     losses: Float[Tensor, "example"], leaves: Sequence[Tensor], parts: Sequence[Tensor], *, check: bool
 ) -> Float[Tensor, "example"]:
     slopes = _each_along(losses, leaves, parts, check=check)
-    return slopes.detach() if not slopes.requires_grad else _each_along(slopes, leaves, parts, check=False).detach()
+    return _each_along(slopes, leaves, parts, check=False).detach()
 
 
 def _each_along(
@@ -200,7 +200,7 @@ def _basis(
             f"shape {tuple(directions.shape)}."
         )
     own = _unit(directions.detach().to(objective.weights.device, objective.weights.total))
-    basis, triangle = torch.linalg.qr(own.T)
+    basis, triangle = _factors(own.T)
     coarse = torch.finfo(directions.dtype).eps * len(own)
     if not own.isfinite().all() or len(own) > own.shape[1] or float(triangle.diagonal().abs().min()) <= coarse:
         raise ValueError(
@@ -209,8 +209,12 @@ def _basis(
     return basis.T.contiguous()
 
 
+def _factors(columns: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.linalg.qr(columns)  # pyright: ignore
+
+
 def _unit(rows: Float[Tensor, "row parameter"]) -> Float[Tensor, "row parameter"]:
-    return rows / rows.norm(dim=1, keepdim=True)
+    return rows / rows.square().sum(1, keepdim=True).sqrt()
 
 
 def _ratio(

@@ -284,8 +284,8 @@ def _floor(values: np.ndarray, products: np.ndarray, *, epsilon: float) -> float
 def _summary(centred: Float[np.ndarray, "batch batch"], kept: Sequence[int]) -> Float[np.ndarray, "3"]:
     """λ¹, trace and their ratio from some of the gradients, around the mean of those."""
     part = centred[np.ix_(kept, kept)]
-    part = (part - part.mean(0) - part.mean(1)[:, None] + part.mean()) / max(1, len(kept) - 1)
     if not np.isfinite(part).all():
         return np.full(3, np.nan)
+    part = (part - part.mean(0) - part.mean(1)[:, None] + part.mean()) / max(1, len(kept) - 1)
     top, trace = float(np.linalg.eigvalsh(part)[-1]), float(np.trace(part))
     return np.array([top, trace, trace / top if top > 0 else np.nan])

@@ -52,7 +52,7 @@ class Rows:
             return
         file = tempfile.TemporaryFile()  # noqa: SIM115 - the memory map owns it
         kind = torch.empty(0, dtype=like.dtype).numpy().dtype
-        self._table = torch.from_numpy(np.memmap(file, dtype=kind, mode="w+", shape=(num_rows, width)))
+        self._table = torch.as_tensor(np.memmap(file, dtype=kind, mode="w+", shape=(num_rows, width)))
         file.close()
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class Rows:
 
     def combined(self, weights: Float[np.ndarray, "sum row"]) -> Float[Tensor, "sum column"]:
         """Weighted sums of rows, in the rows' own precision."""
-        own = torch.from_numpy(weights).to(device=self.device, dtype=self.total)
+        own = torch.as_tensor(weights).to(device=self.device, dtype=self.total)
         return torch.cat([(own @ block).to(self._table.dtype) for block in self._blocks()], dim=1)
 
     def whole(self) -> Float[Tensor, "row column"]:

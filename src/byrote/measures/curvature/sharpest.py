@@ -107,7 +107,7 @@ def sharpest_step(
     with objective.opened():
         here, start = objective.flat_weights(), objective.value()
         gradient = objective.gradient().to(objective.weights.total)
-        unit = direction.detach().to(gradient) / direction.detach().to(gradient).norm()
+        unit = _unit(direction.detach().to(gradient))
         slope = float(gradient @ unit)
         random = [random_direction(seed, "control", number, like=gradient) for number in range(num_random)]
         steps = [slope * unit, gradient, *(abs(slope) * _downhill(each, gradient) for each in random)]
@@ -136,7 +136,11 @@ def _downhill(
     direction: Float[Tensor, "parameter"], gradient: Float[Tensor, "parameter"]
 ) -> Float[Tensor, "parameter"]:
     """Of length 1, with the gradient's sign along it."""
-    return direction / direction.norm() * (1 if float(direction @ gradient) >= 0 else -1)
+    return _unit(direction) * (1 if float(direction @ gradient) >= 0 else -1)
+
+
+def _unit(vector: Float[Tensor, "parameter"]) -> Float[Tensor, "parameter"]:
+    return vector / vector.square().sum().sqrt()
 
 
 def _check(
@@ -147,10 +151,11 @@ def _check(
     multiples: Sequence[float],
     num_random: int,
 ) -> None:
-    if direction.shape != (objective.num_parameters,) or not 0 < float(direction.norm()) < float("inf"):
+    length = float(direction.detach().double().square().sum()) ** 0.5
+    if direction.shape != (objective.num_parameters,) or not 0 < length < float("inf"):
         raise ValueError(
             f"Expected a finite direction of {objective.num_parameters:,} numbers, not all 0, got shape "
-            f"{tuple(direction.shape)} and length {float(direction.norm())!r}."
+            f"{tuple(direction.shape)} and length {length!r}."
         )
     if not 0 < learning_rate < float("inf") or num_random < 0:
         raise ValueError(
