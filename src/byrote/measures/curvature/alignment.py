@@ -156,9 +156,9 @@ def curvature_variance(objective: Objective, *, direction: Float[Tensor, "parame
         for place, batch in enumerate(objective.batches):
             losses = example_losses(objective.model, loss=objective.loss, batch=batch)
             found.append(_curvatures(losses, objective.weights.tensors, parts, check=not place))
-    values: Float[np.ndarray, "example"] = np.concatenate([part.cpu().double().numpy() for part in found])
+    values = torch.cat(found).cpu().double().numpy()
     count, variance = len(values), float(values.var())
-    fourth = float(np.mean((values - values.mean()) ** 4))
+    fourth = float(np.square(np.square(values - values.mean())).mean())
     nan = float("nan")
     return CurvatureVariance(
         value=variance,

@@ -221,13 +221,14 @@ def output_jacobian(
 def _tried_out(model: nn.Module, x: Tensor) -> Float[Tensor, "example output"]:
     """Outputs of all examples, which must not depend on one another, or on chance."""
     before = random_states(x.device)
-    outputs, first = _checked_outputs(model, x), _checked_outputs(model, x[:1])
+    first = x[: -(-len(x) // 2)]
+    outputs, alone = _checked_outputs(model, x), _checked_outputs(model, first)
     if random_states(x.device) != before:
         raise ModelError(
             "The model draws random numbers in evaluation mode, so that no derivative could be repeated. Let it draw "
             "only when self.training is true."
         )
-    if not _same(outputs[:1], first):
+    if not _same(outputs[: len(first)], alone):
         raise ModelError(
             "The model's answer to one example depends on the other examples in its batch, so that an example has no "
             "derivatives of its own. Give BatchNorm track_running_stats=True, or use GroupNorm."
