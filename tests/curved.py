@@ -22,7 +22,7 @@ class Problem(NamedTuple):
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """All batches as one."""
-        return tuple(torch.cat(parts) for parts in zip(*self.batches, strict=True))  # pyright: ignore[reportReturnType]
+        return torch.cat([x for x, _ in self.batches]), torch.cat([y for _, y in self.batches])
 
     def outputs(self, flat: Tensor) -> Tensor:
         """On all examples, of a vector of all weights."""

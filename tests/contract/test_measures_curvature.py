@@ -238,7 +238,8 @@ def test_products_are_symmetric_for_attention_and_recurrent_layers(kind, matrix)
 def test_a_compiled_model_and_one_that_is_wrapped_are_measured_as_what_is_inside():
     problem = classes()
     expected = top_eigenvalues(problem.objective()).value
-    for wrapped in (torch.compile(problem.model, backend="eager"), nn.DataParallel(problem.model)):
+    compiled: Any = torch.compile(problem.model, backend="eager")
+    for wrapped in (compiled, nn.DataParallel(problem.model)):
         objective = Objective(wrapped, loss=cross_entropy, batches=problem.batches)
         assert top_eigenvalues(objective).value == expected
         assert objective.weights.names[0] == "0.weight"
@@ -318,7 +319,7 @@ class Once(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return 2 * ctx.saved_tensors[0] * slope
 
 

@@ -1,6 +1,7 @@
 """Products, eigenvalues, traces and densities against matrices that are known or dense."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_logistic_regression_has_the_hessian_of_the_textbook():
         ),
         batches=[(x[:4], y[:4]), (x[4:], y[4:])],
     )
-    p = (x @ model.weight[0].detach()).sigmoid()
+    p = model(x)[:, 0].detach().sigmoid()
     expected, v = x.T @ (x * (p * (1 - p))[:, None]) / 9, direction(3)
     with objective.opened():
         close(objective.hessian_product(v), expected @ v)
@@ -195,7 +196,8 @@ def test_eigenvalues_of_a_dense_hessian_at_both_ends_as_scipy_has_them():
     objective = problem.objective()
     found = top_eigenvalues(objective, num=3, num_lowest=2, num_products=43)
     matrix = problem.hessian().numpy()
-    operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=np.float64)
+    linear: Any = LinearOperator
+    operator = linear(matrix.shape, matvec=lambda v: matrix @ v, dtype=np.float64)
     largest, lowest = eigsh(operator, k=3, which="LA")[0][::-1], eigsh(operator, k=2, which="SA")[0]
     np.testing.assert_allclose(found.top.values, largest, rtol=1e-8)
     np.testing.assert_allclose(found.lowest.values, lowest, rtol=1e-6)
@@ -406,12 +408,13 @@ def test_what_cannot_be_asked_for_is_refused(call, message):
 
 def test_losses_of_the_wrong_kind_are_refused():
     problem = classes()
-    for loss, message in (
+    wrong: list[tuple[Any, str]] = [
         (lambda model, batch: cross_entropy(model, batch).mean(), r"shape \(\)"),
         (lambda model, batch: model(batch[0]).argmax(1), "int64"),
         (lambda model, batch: 3.0, "got float"),
         (lambda model, batch: squares(model, (batch[0][:, :2], batch[1])), "The loss failed on a batch"),
-    ):
+    ]
+    for loss, message in wrong:
         objective = Objective(problem.model, loss=loss, batches=problem.batches)
         with pytest.raises(ValueError, match=message), objective.opened():
             objective.gradient()

@@ -56,11 +56,12 @@ def borrowed(model: Model, *, device: torch.device) -> Generator[None]:
         yield
 
 
-def random_states(device: torch.device) -> tuple[str, bytes, bytes]:
+def random_states(device: torch.device) -> tuple[object, ...]:
     """Of Python's, numpy's and torch's global generators, to be compared."""
+    name, words, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     torchs = torch.random.get_rng_state().numpy().tobytes()
     devices = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
-    return repr((random.getstate(), np.random.get_state())), torchs, devices  # noqa: NPY002
+    return random.getstate(), name, np.asarray(words).tobytes(), tuple(rest), torchs, devices
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def block_eigenvalues(
     """
     chosen = _layers(objective) if blocks is None else blocks
     plan = Plan(num, num_lowest, num_products, tolerance, seed)
-    earlier = {} if warm is None else warm
+    earlier: Mapping[str, Eigenvalues] = {} if warm is None else warm
     with objective.opened():
         return {
             name: _of_block(objective, names, matrix=matrix, plan=plan, warm=earlier.get(name))
@@ -158,7 +158,7 @@ def adam_scale(objective: Objective, *, optimiser: Adam | AdamW) -> Float[Tensor
         TypeError: the optimiser is not Adam or AdamW.
         ValueError: a parameter is not among those it trains, or was never updated.
     """
-    if not isinstance(optimiser, Adam):
+    if not isinstance(optimiser, Adam):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"Expected torch.optim.Adam or AdamW, got {type(optimiser).__name__}.")
     groups = {id(part): group for group in optimiser.param_groups for part in group["params"]}
     scales: list[Tensor] = []

@@ -257,8 +257,8 @@ def _earlier(warm: Eigenvalues, *, like: Float[Tensor, "parameter"]) -> Float[Te
 
 def _leaning(vector: Float[Tensor, "parameter"], gradient: Float[Tensor, "parameter"]) -> Float[Tensor, "parameter"]:
     """Towards the gradient, which lies in the sharpest directions more than a random vector does."""
-    length = gradient.norm()
-    return vector / vector.norm() + LEANING * gradient / torch.where(length > 0, length, 1.0)
+    length = gradient.square().sum().sqrt()
+    return vector / vector.square().sum().sqrt() + LEANING * gradient / torch.where(length > 0, length, 1.0)
 
 
 def _is_enough(run: Lanczos, plan: Plan, begin: _Begin) -> bool:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from byrote.core import derive
+from byrote.measures.curvature.differentiate import widest
 from byrote.measures.curvature.matrices import Product
 
 REPEATED = 2
@@ -55,7 +56,7 @@ class Lanczos:
         """
         self._product, self._seed, self._most = product, seed, min(most, len(start))
         self._basis = start.new_empty(min(FIRST, self._most), len(start))
-        self._basis[0] = start / start.norm()
+        self._basis[0] = start / _length(start)
         self._diagonal: list[float] = []
         self._beside: list[float] = []
         """Of the tridiagonal matrix; the last is the length of what comes next."""
@@ -90,18 +91,15 @@ class Lanczos:
         place = self.num_products
         last = self._basis[place]
         image = self._product(last)
-        self._diagonal.append(_dot(last, image))
-        rest = image - self._diagonal[-1] * last
-        if place:
-            rest = rest - self._beside[-1] * self._basis[place - 1]
-        rest = self._orthogonal(rest)
-        length = _dot(rest, rest) ** 0.5
-        negligible = length <= torch.finfo(rest.dtype).eps * max(1, place) * _dot(image, image) ** 0.5
+        self._diagonal.append(dot(last, image))
+        rest = self._orthogonal(image)
+        length = _length(rest)
+        negligible = length <= torch.finfo(rest.dtype).eps * max(1, place) * _length(image)
         self._beside.append(0.0 if negligible else length)
         if not self.finished:
             if negligible:
                 rest = self._orthogonal(random_direction(self._seed, place, like=rest))
-                length = _dot(rest, rest) ** 0.5
+                length = _length(rest)
             self._make_room()
             self._basis[place + 1] = rest / length
 
@@ -139,7 +137,11 @@ def random_direction(seed: int, *purpose: int | str, like: Float[Tensor, "parame
     return torch.randn(len(like), generator=generator, dtype=like.dtype).to(like.device)
 
 
-def _dot(one: Tensor, two: Tensor) -> float:
-    """In float64, where there is such a thing."""
-    wide = torch.float32 if one.device.type == "mps" else torch.float64
+def dot(one: Float[Tensor, "parameter"], two: Float[Tensor, "parameter"]) -> float:
+    """Added up in the highest precision there is."""
+    wide = widest(one.device)
     return float(torch.dot(one.to(wide), two.to(wide)))
+
+
+def _length(vector: Float[Tensor, "parameter"]) -> float:
+    return float(torch.linalg.vector_norm(vector, dtype=widest(vector.device)))  # pyright: ignore

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     model: nn.Module
     loss: Loss
     batch: Batch
-    index: int
+    number: int
     """Of the batch."""
     leaves: Sequence[Tensor]
     """The parameters."""
@@ -100,7 +100,7 @@ class Fisher(AbstractMatrix):
 
     def graph(self, place: Place) -> "OuterGraph":
         """−log p of the drawn answers, with how it came about."""
-        return OuterGraph(self.values(place, seed=derive(self.seed, "fisher", place.index)), place)
+        return OuterGraph(self.values(place, seed=derive(self.seed, "fisher", place.number)), place)
 
     def values(self, place: Place, *, seed: int) -> Float[Tensor, "draw example"]:
         """−log p of answers drawn with a seed, over the root of their number."""

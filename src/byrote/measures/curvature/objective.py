@@ -254,7 +254,8 @@ class Objective:
     def some_batches(self, share: float, *, seed: int) -> "Sample":
         """Batches drawn at random, as few as hold this share of the examples in each process."""
         counts = self.counts
-        order = torch.randperm(len(counts), generator=torch.Generator().manual_seed(derive(seed, "sample"))).tolist()
+        generator = torch.Generator().manual_seed(derive(seed, "sample"))
+        order = [int(place) for place in torch.randperm(len(counts), generator=generator)]
         chosen, held = list[int](), 0
         while held < share * sum(counts):
             chosen.append(order[len(chosen)])
@@ -322,7 +323,7 @@ class Objective:
         """Of all examples, from the mean over each batch."""
         self._check_open()
         total = torch.zeros(len(self.weights) + 1, dtype=self.weights.total, device=self.weights.device)
-        sums = total[:-1].split(self.weights.sizes)
+        sums = self.weights.cut(total[:-1])
         for index in range(len(self.batches)) if only is None else only:
             for own, part in zip(sums, of_batch(index), strict=True):
                 if part is not None:

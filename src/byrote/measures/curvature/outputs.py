@@ -68,7 +68,7 @@ def cut_at_outputs(model: nn.Module, *, loss: Loss, batch: Batch, attached: bool
     """
     outputs: list[Tensor] = []
     cuts: list[Tensor] = []
-    num_calls = 0
+    calls: list[nn.Module] = []
 
     def cut(tensor: Tensor) -> Tensor:
         outputs.append(tensor)
@@ -76,8 +76,7 @@ def cut_at_outputs(model: nn.Module, *, loss: Loss, batch: Batch, attached: bool
         return cuts[-1]
 
     def catch(module: nn.Module, inputs: Any, result: Any) -> Any:
-        nonlocal num_calls
-        num_calls += 1
+        calls.append(module)
         return _replaced(result, cut)
 
     hook = model.register_forward_hook(catch)
@@ -85,10 +84,10 @@ def cut_at_outputs(model: nn.Module, *, loss: Loss, batch: Batch, attached: bool
         losses = example_losses(model, loss=loss, batch=batch)
     finally:
         hook.remove()
-    if num_calls != 1 or not outputs:
+    if len(calls) != 1 or not outputs:
         raise ModelError(
             "The Gauss–Newton and Fisher matrices are defined by the model's outputs, so a loss that calls the model "
-            f"once, for at least one floating-point tensor, is expected; it called it {num_calls} times and got "
+            f"once, for at least one floating-point tensor, is expected; it called it {len(calls)} times and got "
             f"{len(outputs)}. Call the module itself rather than one of its methods."
         )
     return Cut(losses, outputs, cuts)
@@ -104,7 +103,7 @@ def _replaced(result: Any, cut: Any) -> Any:
             own[name] = _replaced(part, cut)
         return own
     if isinstance(result, (tuple, list)):
-        parts = [_replaced(part, cut) for part in result]  # pyright: ignore[reportUnknownVariableType]
-        plain = type(result) in (tuple, list)  # pyright: ignore[reportUnknownArgumentType]
+        parts: list[Any] = [_replaced(part, cut) for part in result]  # pyright: ignore
+        plain = type(result) in (tuple, list)  # pyright: ignore
         return type(result)(parts) if plain else type(result)(*parts)  # pyright: ignore
     return result

@@ -1,7 +1,7 @@
 """The sum of all eigenvalues, from a few products."""
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from byrote.core import derive
-from byrote.measures.curvature.lanczos import Lanczos, random_direction
+from byrote.measures.curvature.differentiate import widest
+from byrote.measures.curvature.lanczos import Lanczos, dot, random_direction
 from byrote.measures.curvature.matrices import AbstractMatrix, EmpiricalFisher, Fisher, Hessian, Product
 from byrote.measures.curvature.objective import Objective
 
@@ -86,7 +87,7 @@ def curvature_trace(
             found = deflated_trace(product, like=like, num_products=num_products, seed=seed)
         else:
             found = xtrace(product, like=like, num_products=num_products, seed=seed)
-        return TraceEstimate(**{**vars(found), "cost": objective.spent - before})
+        return replace(found, cost=objective.spent - before)
 
 
 def deflated_trace(
@@ -107,7 +108,7 @@ def deflated_trace(
         signs = random_signs(seed, number, like=like)
         for _ in range(2):
             signs = signs - (run.basis @ signs) @ run.basis
-        draws[number] = _dot(signs, product(signs))
+        draws[number] = dot(signs, product(signs))
     value = run.sum + (draws.mean() if len(draws) else 0.0)
     return _summed_up(value, draws, exact=every, num_products=run.num_products + len(draws))
 
@@ -119,26 +120,39 @@ def xtrace(product: Product, *, like: Float[Tensor, "parameter"], num_products: 
     spans Q(1 − s_i s_iᵀ). Twice k products, and 2k vectors as long as the parameters are kept.
     """
     k = min(num_products // 2, len(like) - 1)
-    wide = torch.float32 if like.device.type == "mps" else torch.float64
-    drawn = [random_direction(seed, "test", number, like=like) for number in range(k)]
-    tests = torch.stack([row * (len(like) ** 0.5 / row.norm()) for row in drawn]).to(wide)
+    wide = widest(like.device)
+    tests = torch.stack([random_direction(seed, "test", number, like=like) for number in range(k)]).to(wide)
+    tests = tests * (len(like) / tests.square().sum(1, keepdim=True)).sqrt()
     images = torch.stack([product(row.to(like.dtype)) for row in tests]).to(wide)
     if not images.isfinite().all():
         return _summed_up(np.nan, np.zeros(0), exact=False, num_products=k)
-    basis, triangle = torch.linalg.qr(images.T)
+    factors: Any = torch.linalg.qr(images.T)  # pyright: ignore[reportUnknownMemberType]
+    basis: Tensor = factors[0]
+    inverse: Tensor = torch.linalg.pinv(factors[1])  # pyright: ignore
     basis_images = torch.stack([product(row.to(like.dtype)) for row in basis.T]).to(wide)
-    left_out = torch.linalg.pinv(triangle).T
-    left_out = left_out / left_out.norm(dim=0)
+    left_out = inverse.T / inverse.square().sum(1).sqrt()
+    draws = _one_left_out(tests, images, basis=basis, basis_images=basis_images, left_out=left_out).cpu().numpy()
+    return _summed_up(float(draws.mean()), draws, exact=False, num_products=2 * k)
+
+
+def _one_left_out(
+    tests: Float[Tensor, "test parameter"],
+    images: Float[Tensor, "test parameter"],
+    *,
+    basis: Float[Tensor, "parameter test"],
+    basis_images: Float[Tensor, "test parameter"],
+    left_out: Float[Tensor, "test test"],
+) -> Float[Tensor, "test"]:
+    """An estimate from each test, the basis being all but its own direction."""
+    num_tests, size = tests.shape
     inner = basis.T @ basis_images.T
     inner = (inner + inner.T) / 2
     shadows = basis.T @ tests.T
     shadows = shadows - left_out * (left_out * shadows).sum(0)
     crossed = (shadows * (basis_images @ tests.T)).sum(0)
     rest = (tests * images).sum(1) - 2 * crossed + (shadows * (inner @ shadows)).sum(0)
-    scale = (len(like) - k + 1) / (len(like) - shadows.square().sum(0))
-    known = inner.trace() - (left_out * (inner @ left_out)).sum(0)
-    draws = (known + scale * rest).cpu().numpy()
-    return _summed_up(float(draws.mean()), draws, exact=False, num_products=2 * k)
+    scale = (size - num_tests + 1) / (size - shadows.square().sum(0))
+    return inner.trace() - (left_out * (inner @ left_out)).sum(0) + scale * rest
 
 
 def fisher_trace(
@@ -177,7 +191,7 @@ def fisher_trace(
             [objective.squared_gradients(matrix=matrix, seed=derive(seed, "trace", row)) for row in range(num_draws)]
         )
         found = _summed_up(float(draws.mean()), draws, exact=False, num_products=0)
-        return TraceEstimate(**{**vars(found), "cost": objective.spent - before})
+        return replace(found, cost=objective.spent - before)
 
 
 def random_signs(seed: int, *purpose: int | str, like: Float[Tensor, "parameter"]) -> Float[Tensor, "parameter"]:
@@ -190,8 +204,3 @@ def random_signs(seed: int, *purpose: int | str, like: Float[Tensor, "parameter"
 def _summed_up(value: float, draws: Float[np.ndarray, "draw"], *, exact: bool, num_products: int) -> TraceEstimate:
     se = 0.0 if exact else float(draws.std(ddof=1) / len(draws) ** 0.5) if len(draws) > 1 else float("nan")
     return TraceEstimate(value=float(value), se=se, count=len(draws), num_products=num_products, cost=0.0)
-
-
-def _dot(one: Tensor, two: Tensor) -> float:
-    wide = torch.float32 if one.device.type == "mps" else torch.float64
-    return float(torch.dot(one.to(wide), two.to(wide)))

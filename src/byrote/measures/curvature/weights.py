@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -101,8 +102,13 @@ class Weights:
             raise ValueError(
                 f"Expected a vector of {len(self):,} numbers, one for each parameter, got shape {tuple(vector.shape)}."
             )
-        cut = vector.detach().to(self.device).split(self.sizes)
-        return [row.reshape(own.shape).to(own.dtype) for row, own in zip(cut, self.tensors, strict=True)]
+        rows = self.cut(vector.detach().to(self.device))
+        return [row.reshape(own.shape).to(own.dtype) for row, own in zip(rows, self.tensors, strict=True)]
+
+    def cut(self, vector: Float[Tensor, "parameter"]) -> list[Float[Tensor, "_"]]:
+        """Where the numbers of each parameter are, in the same memory."""
+        ends = np.cumsum(self.sizes).tolist()
+        return [vector[end - size : end] for end, size in zip(ends, self.sizes, strict=True)]
 
     def now(self) -> Float[Tensor, "parameter"]:
         """A copy of their values."""
@@ -145,7 +151,7 @@ def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Param
         return chosen
     if isinstance(names, str):
         raise TypeError(f"Expected several names of parameters, got the one string {names!r}; put it into a tuple.")
-    chosen = {}
+    chosen = dict[str, nn.Parameter]()
     for name in names:
         if name not in every:
             raise UnknownNameError(f"No parameter {name!r}.{did_you_mean(name, every)} There are: {', '.join(every)}.")
