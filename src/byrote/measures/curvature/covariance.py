@@ -217,7 +217,7 @@ def gradient_covariance(
         )
     size = sizes.pop()
     per_example_factor(size, drawn=drawn, population=population)
-    centred, products = gradients.gram(centred=True), gradients.gram()
+    centred, products = gradients.gram_around_mean()
     values, coordinates = _spectrum(centred, num_parameters=objective.num_parameters)
     scale = len(centred) - 1
     errors = jackknife_error(lambda kept: _summary(centred, kept), count=len(centred))

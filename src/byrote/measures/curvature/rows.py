@@ -13,8 +13,8 @@ from byrote.measures.curvature.differentiate import widest
 
 MEMORY = 1 << 30
 """Bytes that rows may take before they are written to a temporary file."""
-COLUMNS = 1 << 24
-"""Bytes of a block of columns that is worked on at a time."""
+COLUMNS = 1 << 19
+"""Bytes of a block of columns that is worked on at a time: it stays in the cache."""
 
 
 @final
@@ -80,25 +80,29 @@ class Rows:
             self._table[self._filled] = row
             self._filled += 1
 
-    def gram(
-        self, *, centred: bool = False, weights: Float[Tensor, "row"] | None = None
-    ) -> Float[np.ndarray, "row row"]:
-        """Inner products of all rows with one another.
-
-        Args:
-            centred: whether the mean row is taken from each first.
-            weights: of the rows in that mean, summing to 1; None: all the same.
-        """
+    def gram(self) -> Float[np.ndarray, "row row"]:
+        """Inner products of all rows with one another."""
         found = torch.zeros(len(self), len(self), dtype=self.total, device=self.device)
         for block in self._blocks():
-            if centred:
-                block = block - self._mean_of(block, weights)
             found += block @ block.T
         return found.cpu().double().numpy()
 
-    def mean(self, weights: Float[Tensor, "row"] | None = None) -> Float[Tensor, "column"]:
+    def gram_around_mean(self) -> tuple[Float[np.ndarray, "row row"], Float[np.ndarray, "row row"]]:
+        """Inner products of what the rows are away from their mean; and, from the same pass, those of the rows."""
+        found = torch.zeros(len(self), len(self), dtype=self.total, device=self.device)
+        along, square = found.new_zeros(len(self)), found.new_zeros(())
+        for block in self._blocks():
+            mean = block.mean(0)
+            block -= mean
+            found += block @ block.T
+            along += block @ mean
+            square += mean @ mean
+        whole = found + along + along[:, None] + square
+        return found.cpu().double().numpy(), whole.cpu().double().numpy()
+
+    def mean(self) -> Float[Tensor, "column"]:
         """The mean row, in float64."""
-        return torch.cat([self._mean_of(block, weights) for block in self._blocks()])
+        return torch.cat([block.mean(0) for block in self._blocks()])
 
     def times(self, vectors: Float[Tensor, "column vector"]) -> Float[np.ndarray, "row vector"]:
         """Inner products of each row with each of some vectors."""
@@ -119,13 +123,10 @@ class Rows:
         """All of them; read it, and do not write."""
         return self._table
 
-    def _mean_of(self, block: Float[Tensor, "row part"], weights: Float[Tensor, "row"] | None) -> Float[Tensor, "part"]:
-        return block.mean(0) if weights is None else weights.to(block) @ block
-
     def _blocks(self) -> Iterable[Float[Tensor, "row part"]]:
-        """Columns, so many at a time that they take little."""
+        """Copies of columns, so many at a time that they take little."""
         if self._filled < len(self):
             raise ValueError(f"Expected {len(self)} rows, got {self._filled}.")
         size = max(1, COLUMNS // (8 * max(1, len(self))))
         for begin in range(0, self._table.shape[1], size):
-            yield self._table[:, begin : begin + size].to(device=self.device, dtype=self.total)
+            yield self._table[:, begin : begin + size].to(device=self.device, dtype=self.total, copy=True)
