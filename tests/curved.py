@@ -1,5 +1,6 @@
 """Losses of which the curvature is known, or can be had densely."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -26,26 +27,17 @@ class Problem(NamedTuple):
 
     def outputs(self, flat: Tensor) -> Tensor:
         """On all examples, of a vector of all weights."""
-        cut = flat.split([part.numel() for part in self.model.parameters()])
-        named = {
-            name: piece.reshape(part.shape)
-            for (name, part), piece in zip(self.model.named_parameters(), cut, strict=True)
-        }
-        return functional_call(self.model, named, (self.whole()[0],))
+        return functional_call(self.model, self.named(flat), (self.whole()[0],))
 
     def mean(self, flat: Tensor) -> Tensor:
         """Loss on all examples, of a vector of all weights."""
-        cut = flat.split([part.numel() for part in self.model.parameters()])
-        named = {
-            name: piece.reshape(part.shape)
-            for (name, part), piece in zip(self.model.named_parameters(), cut, strict=True)
-        }
+        return self.loss(lambda x: functional_call(self.model, self.named(flat), (x,)), self.whole()).mean()
 
-        class Filled(nn.Module):
-            def forward(inner, x: Tensor) -> Tensor:  # noqa: N805
-                return functional_call(self.model, named, (x,))
-
-        return self.loss(Filled(), self.whole()).mean()
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """A vector of all weights, cut into them."""
+        parts = dict(self.model.named_parameters())
+        cut = flat.split([part.numel() for part in parts.values()])
+        return {name: piece.reshape(part.shape) for (name, part), piece in zip(parts.items(), cut, strict=True)}
 
     def flat(self) -> Tensor:
         """All weights."""
@@ -60,12 +52,12 @@ class Problem(NamedTuple):
         return jacrev(self.outputs)(self.flat())
 
 
-def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def cross_entropy(model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
     """Of each example."""
     return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
 
 
-def squares(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def squares(model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
     """Of each example with one number to predict."""
     return (model(batch[0])[:, 0] - batch[1]).square()
 

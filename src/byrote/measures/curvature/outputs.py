@@ -103,7 +103,7 @@ def _replaced(result: Any, cut: Any) -> Any:
             own[name] = _replaced(part, cut)
         return own
     if isinstance(result, (tuple, list)):
-        parts: list[Any] = [_replaced(part, cut) for part in result]  # pyright: ignore
-        plain = type(result) in (tuple, list)  # pyright: ignore
-        return type(result)(parts) if plain else type(result)(*parts)  # pyright: ignore
+        parts = [_replaced(part, cut) for part in list[Any](result)]  # pyright: ignore[reportUnknownArgumentType]
+        kind: Any = type(result)  # pyright: ignore[reportUnknownVariableType]
+        return kind(parts) if kind in (tuple, list) else kind(*parts)
     return result

@@ -1,7 +1,7 @@
 """The sum of all eigenvalues, from a few products."""
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -126,13 +126,19 @@ def xtrace(product: Product, *, like: Float[Tensor, "parameter"], num_products: 
     images = torch.stack([product(row.to(like.dtype)) for row in tests]).to(wide)
     if not images.isfinite().all():
         return _summed_up(np.nan, np.zeros(0), exact=False, num_products=k)
-    factors: Any = torch.linalg.qr(images.T)  # pyright: ignore[reportUnknownMemberType]
-    basis: Tensor = factors[0]
-    inverse: Tensor = torch.linalg.pinv(factors[1])  # pyright: ignore
+    basis, inverse = _orthonormal(images.T)
     basis_images = torch.stack([product(row.to(like.dtype)) for row in basis.T]).to(wide)
     left_out = inverse.T / inverse.square().sum(1).sqrt()
     draws = _one_left_out(tests, images, basis=basis, basis_images=basis_images, left_out=left_out).cpu().numpy()
     return _summed_up(float(draws.mean()), draws, exact=False, num_products=2 * k)
+
+
+def _orthonormal(
+    columns: Float[Tensor, "parameter test"],
+) -> tuple[Float[Tensor, "parameter test"], Float[Tensor, "test test"]]:
+    """Q and the inverse of R."""
+    basis, triangle = torch.linalg.qr(columns)  # pyright: ignore
+    return basis, torch.linalg.pinv(triangle)  # pyright: ignore
 
 
 def _one_left_out(
