@@ -70,10 +70,10 @@ def _of_block(
 ) -> Eigenvalues:
     inside = objective.weights.within(names)
 
-    def product(vector: Tensor, only: Sequence[int] | None) -> Tensor:
+    def product(vector: Tensor) -> Tensor:
         spread = vector.new_zeros(len(inside))
         spread[inside] = vector
-        return objective.product(spread, matrix=matrix, block=names, only=only)[inside]
+        return objective.product(spread, matrix=matrix, block=names)[inside]
 
     def onto(gradient: Tensor) -> Tensor:
         return gradient[inside]
@@ -136,8 +136,8 @@ def preconditioned_sharpness(
         )
     root = scale.to(objective.weights.device, objective.weights.dtype).rsqrt()
 
-    def product(vector: Tensor, only: Sequence[int] | None) -> Tensor:
-        return root * objective.product(root * vector, matrix=HESSIAN, only=only)
+    def product(vector: Tensor) -> Tensor:
+        return root * objective.hessian_product(root * vector)
 
     def onto(gradient: Tensor) -> Tensor:
         return root * gradient

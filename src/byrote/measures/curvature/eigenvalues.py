@@ -1,6 +1,6 @@
 """The sharpest and the most negative directions of the loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -10,15 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from byrote.measures.curvature.lanczos import Lanczos, RitzPairs, random_direction
-from byrote.measures.curvature.matrices import AbstractMatrix, Hessian, PartialProduct
+from byrote.measures.curvature.matrices import AbstractMatrix, Hessian, Product
 from byrote.measures.curvature.objective import Objective
 
 COLD, WARM = 10, 8
 """Products for one eigenvalue, from a random start and from an earlier vector."""
-REHEARSED, REHEARSALS, SAMPLE = 6, 12, 1 / 10
-"""Products for one eigenvalue after so many with that share of the examples, which cost a fraction."""
-LARGEST_SAMPLE = 1 / 4
-"""Share of the examples beyond which a rehearsal does not pay."""
 DOUBTFUL, MORE = 0.05, 4
 """A residual above this share of the eigenvalue after a start from nothing takes so many products more."""
 FEWEST = 5
@@ -83,9 +79,8 @@ def top_eigenvalues(
     """Find the largest eigenvalues of the Hessian, or of another matrix of curvature, and its lowest.
 
     Lanczos' method with full reorthogonalisation, for a budget of products: what stops when its estimate seems to stand
-    still often stops at the second eigenvalue. The start has a little of the gradient, and is else the earlier vectors;
-    for a single eigenvalue from nothing, what 12 products with a tenth of the examples find, in whole batches; or
-    random.
+    still often stops at the second eigenvalue, and so does a short search from what a part of the data finds. The start
+    is the earlier vectors, or random, with a little of the gradient.
 
     For ℓ = (w₁x₁ + w₂x₂)² on x = (3, 0) and (0, 1) the Hessian is diag(9, 1):
 
@@ -101,9 +96,8 @@ def top_eigenvalues(
         num: of the largest, at least 1.
         num_lowest: of the lowest, the most negative if there are such.
         matrix: which.
-        num_products: the budget, from a random start if there is no earlier result. None: 2k + 10 for k eigenvalues;
-            for one alone 8 from an earlier result, 6 after a rehearsal on a tenth, and 10 where the batches are too
-            few for that; 4 more if the residual is then above 5 % and there was no earlier result.
+        num_products: the budget. None: 2k + 10 for k eigenvalues; for one alone 8 from an earlier result, and 10 from a
+            random start, or 14 if the residual is above 5 % then.
         tolerance: go on, to 100 products at most, until every residual is below this share of the largest eigenvalue in
             size, or stop earlier if it is, but never before k + 5 products; None: the budget, no more and no less.
         warm: an earlier result of the same model, to start from.
@@ -121,8 +115,8 @@ def top_eigenvalues(
     """
     plan = Plan(num, num_lowest, num_products, tolerance, seed)
 
-    def product(vector: Tensor, only: Sequence[int] | None) -> Tensor:
-        return objective.product(vector, matrix=matrix, only=only)
+    def product(vector: Tensor) -> Tensor:
+        return objective.product(vector, matrix=matrix)
 
     with objective.opened():
         return searched(
@@ -176,7 +170,7 @@ class Plan(NamedTuple):
 def searched(
     objective: Objective,
     *,
-    product: PartialProduct,
+    product: Product,
     plan: Plan,
     warm: Eigenvalues | None,
     size: int,
@@ -197,9 +191,9 @@ def searched(
     plan.check(size)
     before = objective.spent
     gradient = onto(objective.gradient(products_follow=hessian))
-    begin = _begin(objective, product=product, plan=plan, warm=warm, gradient=gradient)
+    begin = _begin(plan, warm=warm, gradient=gradient)
     most = begin.most if plan.tolerance is None else max(begin.most, MOST)
-    run = Lanczos(lambda vector: product(vector, None), start=begin.start, most=most, seed=plan.seed)
+    run = Lanczos(product, start=begin.start, most=most, seed=plan.seed)
     while not run.finished:
         run.step()
         if not run.finite or _is_enough(run, plan, begin):
@@ -216,30 +210,14 @@ class _Begin(NamedTuple):
     """If the residual is doubtful."""
 
 
-def _begin(
-    objective: Objective,
-    *,
-    product: PartialProduct,
-    plan: Plan,
-    warm: Eigenvalues | None,
-    gradient: Float[Tensor, "parameter"],
-) -> _Begin:
+def _begin(plan: Plan, *, warm: Eigenvalues | None, gradient: Float[Tensor, "parameter"]) -> _Begin:
     if warm is not None and (start := _leaning(_earlier(warm, like=gradient), gradient)).isfinite().all():
         budget = WARM if plan.from_nothing else _budget(plan)
         return _Begin(start, budget, budget)
     start = _leaning(random_direction(plan.seed, "start", like=gradient), gradient)
     if not plan.from_nothing:
         return _Begin(start, _budget(plan), _budget(plan))
-    sample = objective.some_batches(SAMPLE, seed=plan.seed)
-    if sample.share > LARGEST_SAMPLE:
-        return _Begin(start, COLD, COLD + MORE)
-    run = Lanczos(
-        lambda vector: product(vector, sample.batches), start=start, most=min(REHEARSALS, len(start)), seed=plan.seed
-    )
-    while not run.finished:
-        run.step()
-    found = run.vectors(run.ritz().coordinates[:, :1])[0]
-    return _Begin(_leaning(found, gradient), REHEARSED, REHEARSED + MORE)
+    return _Begin(start, COLD, COLD + MORE)
 
 
 def _budget(plan: Plan) -> int:

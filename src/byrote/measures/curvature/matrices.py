@@ -211,5 +211,3 @@ def _spread(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None]) -> 
 
 Product = Callable[[Float[Tensor, "parameter"]], Float[Tensor, "parameter"]]
 """A matrix, by what it makes of a vector."""
-PartialProduct = Callable[[Float[Tensor, "parameter"], Sequence[int] | None], Float[Tensor, "parameter"]]
-"""The same on some of the batches, or on all."""

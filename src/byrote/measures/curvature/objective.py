@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -33,14 +33,6 @@ MEMORY = 1 << 30
 
 FORWARD = 1 / 3
 """A forward pass in gradients: a backward pass is taken for two of them."""
-
-
-class Sample(NamedTuple):
-    """Some of the batches."""
-
-    batches: tuple[int, ...]
-    share: float
-    """Of the examples in all batches of all processes."""
 
 
 @final
@@ -222,7 +214,6 @@ class Objective:
         *,
         matrix: AbstractMatrix,
         block: Iterable[str] | None = None,
-        only: Sequence[int] | None = None,
     ) -> Float[Tensor, "parameter"]:
         """A matrix of curvature times a vector.
 
@@ -230,7 +221,6 @@ class Objective:
             vector: v.
             matrix: which.
             block: names of parameters; the block of the matrix that belongs to them is taken, all else being 0.
-            only: which batches are averaged over; None: all.
 
         Returns:
             As long as v, in the precision of the parameters.
@@ -249,20 +239,7 @@ class Objective:
             self._work += self._counts[index]
             return found
 
-        return self._mean(of_batch, only=only)
-
-    def some_batches(self, share: float, *, seed: int) -> "Sample":
-        """Batches drawn at random, as few as hold this share of the examples in each process."""
-        counts = self.counts
-        generator = torch.Generator().manual_seed(derive(seed, "sample"))
-        order = [int(place) for place in torch.randperm(len(counts), generator=generator)]
-        chosen, held = list[int](), 0
-        while held < share * sum(counts):
-            chosen.append(order[len(chosen)])
-            held += counts[chosen[-1]]
-        total = torch.tensor([held, sum(counts)], dtype=self.weights.total, device=self.weights.device)
-        total = self._summed(total)
-        return Sample(tuple(sorted(chosen)), float(total[0] / total[1]))
+        return self._mean(of_batch)
 
     def squared_gradients(self, *, matrix: Fisher | EmpiricalFisher, seed: int) -> float:
         """(1/n) Σ_i ‖g_i‖² in expectation, from one way back: Σ_batches ‖Σ_i ε_i g_i‖²/n, ε_i = ±1 at random.
@@ -317,14 +294,12 @@ class Objective:
         self._work += passes * len(values)
         return values
 
-    def _mean(
-        self, of_batch: Callable[[int], list[Tensor | None]], *, only: Sequence[int] | None = None
-    ) -> Float[Tensor, "parameter"]:
+    def _mean(self, of_batch: Callable[[int], list[Tensor | None]]) -> Float[Tensor, "parameter"]:
         """Of all examples, from the mean over each batch."""
         self._check_open()
         total = torch.zeros(len(self.weights) + 1, dtype=self.weights.total, device=self.weights.device)
         sums = self.weights.cut(total[:-1])
-        for index in range(len(self.batches)) if only is None else only:
+        for index in range(len(self.batches)):
             for own, part in zip(sums, of_batch(index), strict=True):
                 if part is not None:
                     own.add_(part.detach().reshape(-1), alpha=self._counts[index])

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -98,12 +98,20 @@ def _replaced(result: Any, cut: Any) -> Any:
     if isinstance(result, Tensor):
         return cut(result) if result.is_floating_point() else result
     if isinstance(result, Mapping):
-        own: Any = copy.copy(result)  # pyright: ignore[reportUnknownVariableType]
-        for name, part in list(result.items()):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            own[name] = _replaced(part, cut)
-        return own
+        return _replaced_in_mapping(result, cut)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(result, (tuple, list)):
-        parts = [_replaced(part, cut) for part in list[Any](result)]  # pyright: ignore[reportUnknownArgumentType]
-        kind: Any = type(result)  # pyright: ignore[reportUnknownVariableType]
-        return kind(parts) if kind in (tuple, list) else kind(*parts)
+        return _replaced_in_row(result, cut)  # pyright: ignore[reportUnknownArgumentType]
     return result
+
+
+def _replaced_in_mapping(result: Any, cut: Any) -> Any:
+    own = copy.copy(result)
+    for name in list(own):
+        own[name] = _replaced(own[name], cut)
+    return own
+
+
+def _replaced_in_row(result: Any, cut: Any) -> Any:
+    kind = cast(Any, type(result))
+    parts = [_replaced(part, cut) for part in result]
+    return kind(parts) if kind in (tuple, list) else kind(*parts)
