@@ -114,4 +114,4 @@ def _replaced_in_mapping(result: Any, cut: Any) -> Any:
 def _replaced_in_row(result: Any, cut: Any) -> Any:
     kind = cast(Any, type(result))
     parts = [_replaced(part, cut) for part in result]
-    return kind(parts) if kind in (tuple, list) else kind(*parts)
+    return kind(parts) if kind in (tuple, list) else kind(*parts)  # pyright: ignore[reportUnknownVariableType]
