@@ -16,10 +16,17 @@ from byrote.measures.curvature import (
     GaussNewton,
     Hessian,
     Objective,
+    adaptive_sharpness,
     block_eigenvalues,
     curvature_trace,
     fisher_trace,
+    interpolate,
+    keskar_sharpness,
+    loss_surface,
     preconditioned_sharpness,
+    random_directions,
+    right_class,
+    sam_sharpness,
     spectral_density,
     top_eigenvalues,
 )
@@ -41,6 +48,11 @@ def products(objective: Objective) -> None:
         list(objective.batch_gradients())
 
 
+def moved(objective: Objective) -> dict[str, Tensor]:
+    """Another state of the same network."""
+    return {name: part.clone() + 1 for name, part in objective.model.state_dict().items()}
+
+
 MEASURES: dict[str, Callable[[Objective], Any]] = {
     "products": products,
     "other weights": at_other_weights,
@@ -51,6 +63,15 @@ MEASURES: dict[str, Callable[[Objective], Any]] = {
     "exact trace": lambda o: curvature_trace(o, num_products=32),
     "density": lambda o: spectral_density(o, num_probes=1, num_steps=3),
     "fisher": lambda o: fisher_trace(o, num_draws=2),
+    "surface": lambda o: loss_surface(
+        o, directions=random_directions(o), held_out=o.batches, correct=right_class, num_points=25
+    ),
+    "surface, statistics": lambda o: loss_surface(
+        o, directions=random_directions(o, num=1), statistics=o.batches[:2], num_points=5, share=0.5
+    ),
+    "path": lambda o: interpolate(o, end=moved(o), correct=right_class),
+    "path, statistics": lambda o: interpolate(o, end=moved(o), statistics=o.batches[:2], num_points=5),
+    "sharpness": lambda o: (sam_sharpness(o), adaptive_sharpness(o), keskar_sharpness(o, num_dimensions=3)),
 }
 every_measure = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 

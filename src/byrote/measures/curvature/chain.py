@@ -1,7 +1,6 @@
 """A network whose layers follow one another, read off the network itself."""
 
 import operator
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -157,7 +156,7 @@ def _link(node: Any, network: nn.Module) -> Link:
 def _kind_of_layer(layer: nn.Module) -> Kind:
     if isinstance(layer, nn.Flatten):
         return "flatten" if (layer.start_dim, layer.end_dim) == (1, -1) else "?"
-    kinds: list[tuple[Any, Kind]] = [
+    kinds: tuple[tuple[Any, Kind], ...] = (
         (nn.Linear, "linear"),
         (CONVOLUTIONS, "convolution"),
         (CHANNELWISE, "channelwise"),
@@ -165,8 +164,11 @@ def _kind_of_layer(layer: nn.Module) -> Kind:
         (nn.LayerNorm, "features"),
         (ELEMENTWISE, "elementwise"),
         (POOLING, "pooling"),
-    ]
-    return next((kind for types, kind in kinds if isinstance(layer, types)), "?")
+    )
+    for types, kind in kinds:
+        if isinstance(layer, types):
+            return kind
+    return "?"
 
 
 def _kind_of_function(node: Any, name: str) -> Kind:
@@ -178,13 +180,18 @@ def _kind_of_function(node: Any, name: str) -> Kind:
     if name == "flatten":
         return "flatten" if given in ([1], [1, -1]) else "?"
     if name == "mean" and len(given) == 1:
-        axes: Sequence[Any] = given[0] if isinstance(given[0], (tuple, list)) else given
-        return "space" if set(axes) <= {2, 3, 4, -1, -2, -3} else "?"
+        return "space" if set(_listed(given)) <= {2, 3, 4, -1, -2, -3} else "?"
     if name in ("view", "reshape"):
-        shape: Sequence[Any] = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        shape = _listed(given)
         kept = len(shape) == 2 and isinstance(shape[0], fx.Node) and _asks_for_shape(shape[0])
         return "flatten" if kept and shape[1] == -1 else "?"
     return "?"
+
+
+def _listed(given: list[Any]) -> list[Any]:
+    """Arguments that were handed over one by one, or as one list of them."""
+    whole: Any = given[0] if len(given) == 1 else given
+    return list(whole) if isinstance(whole, (tuple, list)) else given  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _name(node: Any) -> str:

@@ -178,8 +178,12 @@ def trajectory_plane(
 
 
 def _orthonormal(rows: Float[Tensor, "axis parameter"]) -> Float[Tensor, "axis parameter"]:
-    basis, triangle = torch.linalg.qr(rows.T)  # pyright: ignore
+    basis, triangle = _factors(rows.T)
     return (basis * triangle.diagonal().sign()).T.contiguous()
+
+
+def _factors(columns: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.linalg.qr(columns)  # pyright: ignore
 
 
 def _filter_axes(model: nn.Module, weights: Weights) -> list[tuple[int, ...] | None]:

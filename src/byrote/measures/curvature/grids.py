@@ -1,8 +1,9 @@
 """Grids that are finer where a function bends."""
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
@@ -70,33 +71,14 @@ def adaptive_grid(
     first = max(1, int((even ** (1 / axes) * (1 + 1e-12) - 1) / 2))
     whole = 1 << DEPTH
     spans = [(end - begin) / (first * whole) for begin, end in zip(low, high, strict=True)]
-    known: dict[Place, Float[np.ndarray, "value"]] = {}
-    cells: dict[Cell, Float[np.ndarray, "value"]] = {}
-
-    def learn(place: Place) -> None:
-        at = tuple(begin + part * span for begin, part, span in zip(low, place, spans, strict=True))
-        known[place] = np.asarray(function(at), np.float64)
-
-    def halve(cell: Cell) -> None:
-        for place in dict.fromkeys(_lattice(cell)):
-            if place not in known:
-                learn(place)
-        cells.update(dict.fromkeys(_halves(cell), SHRINKS * _bend(cell, known)))
-
+    found = _Refined(function, corner=low, spans=spans)
     for corner in product(range(first), repeat=axes):
-        halve(Cell(tuple(whole * part for part in corner), whole))
-    while True:
-        worst = _worst(cells, known)
-        if worst is None or worst[1] <= tolerance:
-            break
-        missing = sum(place not in known for place in _lattice(worst[0]))
-        if len(known) + missing > num_points:
-            break
-        del cells[worst[0]]
-        halve(worst[0])
-    order = sorted(known)
+        found.halve(Cell(tuple(whole * part for part in corner), whole))
+    while found.worst() > tolerance and found.num_points_next() <= num_points:
+        found.halve(found.pop())
+    order = sorted(found.known)
     points = np.array(order, np.float64) * np.array(spans) + np.array(low, np.float64)
-    return Grid(points, np.stack([known[place] for place in order]), np.max(list(cells.values()), axis=0))
+    return Grid(points, np.stack([found.known[place] for place in order]), found.residuals())
 
 
 def check_box(low: Sequence[float], high: Sequence[float], *, num_points: int, tolerance: float) -> None:
@@ -114,17 +96,69 @@ def check_box(low: Sequence[float], high: Sequence[float], *, num_points: int, t
         )
 
 
-def _worst(
-    cells: dict[Cell, Float[np.ndarray, "value"]], known: dict[Place, Float[np.ndarray, "value"]]
-) -> tuple[Cell, float] | None:
-    """The cell that may still be halved whose error is largest, and that error as a share of the range."""
-    every = np.stack(list(known.values()))
-    every[~np.isfinite(every)] = np.nan
-    lowest, highest = (np.where(np.isnan(every), fill, every) for fill in (np.inf, -np.inf))
-    ranges = np.where(np.isnan(every).all(0), 0.0, highest.max(0) - lowest.min(0))
-    scale = np.divide(1.0, ranges, out=np.zeros_like(ranges), where=ranges > 0)
-    shares = {cell: float((errors * scale).max()) for cell, errors in cells.items() if cell.size > 1}
-    return max(shares.items(), key=lambda pair: pair[1], default=None)
+@final
+class _Refined:
+    """Points that are known, and the cells between them from the worst down."""
+
+    def __init__(
+        self,
+        function: Callable[[tuple[float, ...]], Float[np.ndarray, "value"]],
+        *,
+        corner: Sequence[float],
+        spans: Sequence[float],
+    ) -> None:
+        self.known: dict[Place, Float[np.ndarray, "value"]] = {}
+        self._function, self._corner, self._spans = function, corner, spans
+        self._cells: list[tuple[float, Cell, Float[np.ndarray, "value"]]] = []
+        self._smallest: list[Float[np.ndarray, "value"]] = []
+        self._lowest, self._highest = np.array(np.nan), np.array(np.nan)
+
+    def halve(self, cell: Cell) -> None:
+        """Along every axis, and learn the middles."""
+        for place in _lattice(cell):
+            if place not in self.known:
+                self._learn(place)
+        errors = SHRINKS * _bend(cell, self.known)
+        for half in _halves(cell):
+            if half.size > 1:
+                heapq.heappush(self._cells, (-self._share(errors), half, errors))
+            else:
+                self._smallest.append(errors)
+
+    def worst(self) -> float:
+        """The largest error of a cell that may be halved, as a share of the range; −1 where there is none.
+
+        Ranges only grow and shares only fall, so the first one is right once its share is that of now.
+        """
+        while self._cells:
+            share, cell, errors = self._cells[0]
+            now = self._share(errors)
+            if now == -share:
+                return now
+            heapq.heapreplace(self._cells, (-now, cell, errors))
+        return -1.0
+
+    def pop(self) -> Cell:
+        """Take that cell out."""
+        return heapq.heappop(self._cells)[1]
+
+    def num_points_next(self) -> int:
+        """Points there would be if it were halved."""
+        return len(self.known) + sum(place not in self.known for place in _lattice(self._cells[0][1]))
+
+    def residuals(self) -> Float[np.ndarray, "value"]:
+        """The largest error of each value."""
+        return np.max([*(errors for _, _, errors in self._cells), *self._smallest], axis=0)
+
+    def _learn(self, place: Place) -> None:
+        at = tuple(begin + part * span for begin, part, span in zip(self._corner, place, self._spans, strict=True))
+        values = self.known[place] = np.asarray(self._function(at), np.float64)
+        finite = np.where(np.isfinite(values), values, np.nan)
+        self._lowest, self._highest = np.fmin(self._lowest, finite), np.fmax(self._highest, finite)
+
+    def _share(self, errors: Float[np.ndarray, "value"]) -> float:
+        ranges = np.nan_to_num(self._highest - self._lowest)
+        return float(np.divide(errors, ranges, out=np.zeros_like(errors), where=ranges > 0).max())
 
 
 def _bend(cell: Cell, known: dict[Place, Float[np.ndarray, "value"]]) -> Float[np.ndarray, "value"]:

@@ -16,7 +16,7 @@ from byrote.models.borrowed import unwrapped
 
 State = Mapping[str, Tensor]
 """A network's parameters and buffers by name, as in `state_dict`."""
-Orders = dict[str, Int[np.ndarray, "unit"]]
+Orders = dict[str, Int[np.ndarray, "_"]]
 SWEEPS = 100
 """Through all layers, at most; each brings the networks closer, so that there is an end."""
 
@@ -282,8 +282,8 @@ class _Search:
         for sweep in range(SWEEPS):
             generator = torch.Generator().manual_seed(derive(self._seed, "sweep", sweep))
             changed = False
-            for place in torch.randperm(len(self._layers), generator=generator).tolist():  # pyright: ignore
-                units = self._layers[place]
+            for place in torch.randperm(len(self._layers), generator=generator):
+                units = self._layers[int(place)]
                 similarity = self._similarity(units, found, without=set())
                 better = _assigned(similarity, group=units.group)
                 gain = _total(similarity, better) - _total(similarity, found[units.layer])
@@ -331,8 +331,7 @@ def _assigned(similarity: Float[np.ndarray, "unit unit"], *, group: int) -> Int[
 
 
 def _best(similarity: Float[np.ndarray, "unit unit"]) -> Int[np.ndarray, "unit"]:
-    _, chosen = linear_sum_assignment(similarity, maximize=True)  # pyright: ignore[reportUnknownVariableType]
-    return np.asarray(chosen)
+    return np.asarray(linear_sum_assignment(similarity, maximize=True)[1])  # pyright: ignore
 
 
 def _total(similarity: Float[np.ndarray, "unit unit"], order: Int[np.ndarray, "unit"]) -> float:

@@ -33,6 +33,8 @@ class Reading(NamedTuple):
     losses: Float[np.ndarray, "example"]
     right: Float[np.ndarray, "example"] | None
     """1 for a right answer, 0 for a wrong one; None where nobody asked."""
+    sizes: list[int]
+    """Examples in each batch, one after another."""
 
 
 class Readings(NamedTuple):
@@ -104,7 +106,8 @@ class Reader:
             right.extend([] if answers is None else [answers])
             self._num_seen += len(own)
         found = torch.cat(losses).numpy(force=True).astype(np.float64)
-        return Reading(found, torch.cat(right).numpy(force=True).astype(np.float64) if right else None)
+        answers = torch.cat(right).numpy(force=True).astype(np.float64) if right else None
+        return Reading(found, answers, [len(own) for own in losses])
 
     def _batch(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         model, outputs = self._objective.model, list[Any]()

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -162,13 +162,8 @@ def keskar_sharpness(
     region = Box(epsilon * (inside.abs() + 1), basis)
     found = _measured(objective, region, num_steps=num_steps, seed=seed, survives_rescaling=False)
     percent = 100 / (1 + found.start)
-    return Sharpness(
-        **{
-            **vars(found),
-            "value": percent * found.value,
-            "one_step": percent * found.one_step,
-            "residual": percent * found.residual,
-        }
+    return replace(
+        found, value=percent * found.value, one_step=percent * found.one_step, residual=percent * found.residual
     )
 
 

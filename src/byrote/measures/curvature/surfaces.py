@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import LinearNDInterpolator  # pyright: ignore[reportMissingTypeStubs]
+from scipy.interpolate import LinearNDInterpolator  # pyright: ignore
 from torch import Tensor
 
 from byrote.measures.curvature.differentiate import Batch
@@ -29,7 +29,7 @@ class SplitSurface:
 
     loss: Float[np.ndarray, "point"]
     loss_se: Float[np.ndarray, "point"]
-    """Of the mean over all of the split's batches, where only some were read; 0 where all were."""
+    """Of the mean over all of the split's batches, where only some were read; 0 where all were, NaN for one of many."""
     loss_spread: Float[np.ndarray, "point"]
     """Standard deviation s over examples; s/√n is the standard error for data never seen."""
     accuracy: Float[np.ndarray, "point"] | None
@@ -76,11 +76,12 @@ class LossSurface:
                 f"Expected one value for each of {self.count} points of a plane, got {values.shape} on "
                 f"{self.coordinates.shape[1]} axis or axes. Points on a line need no grid to be drawn."
             )
-        x, y = (np.linspace(axis.min(), axis.max(), num) for axis in self.coordinates.T)
-        scaled = (self.coordinates - self.coordinates.min(0)) / np.ptp(self.coordinates, axis=0)
+        low, high = self.coordinates.min(0), self.coordinates.max(0)
+        scaled = (self.coordinates - low) / (high - low)
         unit = np.linspace(0, 1, num)
-        between = LinearNDInterpolator(scaled, values)
-        return Raster(x, y, np.asarray(between(*np.meshgrid(unit, unit))))
+        between: Callable[..., Any] = LinearNDInterpolator(scaled, values)  # pyright: ignore
+        found: Any = between(*np.meshgrid(unit, unit))  # pyright: ignore
+        return Raster(low[0] + unit * (high[0] - low[0]), low[1] + unit * (high[1] - low[1]), found)
 
 
 class Raster(NamedTuple):
@@ -133,8 +134,7 @@ def loss_surface(
         statistics: batches from which BatchNorm's statistics are computed anew at each point; None: those it has.
         num_points: at most; None: 41 on a line, 289 on a plane.
         tolerance: as a share of the loss's range, at which the points are dense enough.
-        share: of each split's batches that is read, drawn at random once for all points. Standard errors take the
-            examples for drawn at random, as from shuffled batches.
+        share: of each split's batches that is read, drawn at random once for all points.
         seed: of that draw.
         progress: called after each point.
 
@@ -184,7 +184,7 @@ class Summary(NamedTuple):
     loss_spread: float
     accuracy: float
     accuracy_se: float
-    count: int
+    num_examples: int
 
 
 def _summaries(readings: Readings, reader: Reader) -> list[Summary]:
@@ -195,17 +195,28 @@ def _summaries(readings: Readings, reader: Reader) -> list[Summary]:
 
 
 def _summary(reading: Reading, missing: float) -> Summary:
-    """With the standard error of a mean over a finite whole, of which a share is missing."""
+    """With standard errors of means over a finite whole, of which a share of the batches is missing."""
+    nan, (losses, right, sizes) = float("nan"), reading
+    with np.errstate(invalid="ignore"):
+        return Summary(
+            float(losses.mean()),
+            _sampling_error(losses, sizes, missing),
+            float(losses.std(ddof=1)) if len(losses) > 1 else nan,
+            nan if right is None else float(right.mean()),
+            nan if right is None else _sampling_error(right, sizes, missing),
+            len(losses),
+        )
 
-    def both(values: Float[np.ndarray, "example"]) -> tuple[float, float, float]:
-        with np.errstate(invalid="ignore"):
-            spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-        return float(values.mean()), spread * (missing / len(values)) ** 0.5 if missing else 0.0, spread
 
-    loss, loss_se, spread = both(reading.losses)
-    nan = float("nan")
-    accuracy, accuracy_se, _ = (nan, nan, nan) if reading.right is None else both(reading.right)
-    return Summary(loss, loss_se, spread, accuracy, accuracy_se, len(reading.losses))
+def _sampling_error(values: Float[np.ndarray, "example"], sizes: Sequence[int], missing: float) -> float:
+    """√(f·Σ_b t_b²/(k(k − 1)))/n̄, t_b = n_b(ȳ_b − ȳ): from the spread of k whole batches, shuffled or not."""
+    if not missing:
+        return 0.0
+    count = len(sizes)
+    totals = np.add.reduceat(values - values.mean(), np.cumsum([0, *sizes[:-1]]))
+    if count < 2:
+        return float("nan")
+    return float((missing * np.square(totals).sum() / (count * (count - 1))) ** 0.5 / np.mean(sizes))
 
 
 def _columns(found: dict[tuple[float, ...], list[Summary]]) -> list[list[Summary]]:
@@ -222,7 +233,7 @@ def _split(column: Sequence[Summary], residual: float) -> SplitSurface:
         loss_spread=table[:, 2],
         accuracy=table[:, 3] if asked else None,
         accuracy_se=table[:, 4] if asked else None,
-        count=column[0].count,
+        count=column[0].num_examples,
         residual=float(residual),
     )
 
