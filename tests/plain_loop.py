@@ -17,9 +17,9 @@ from byrote.core import derive
 from byrote.data import Task, inclusion, randomise_targets
 from byrote.models import build
 from byrote.records import SAM, SGD, AdamW, BalancedSubset, Cosine, Linear, Optimiser, Recipe, RunSpec, Step, WarmUp
-from byrote.training.draws import kept, narrow, normal, run_keys
+from byrote.training.draws import kept, narrow, normal, run_keys, uniform
 from byrote.training.layers import CALLS
-from byrote.training.learn import NOISE
+from byrote.training.learn import DISTANCE, DRAWN_LABELS, NOISE
 
 CPU = torch.device("cpu")
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -182,27 +182,46 @@ class PlainTraining:
                     weight += self.phase.optimiser.rho * weight.grad / (gradient.norm() + 1e-12)  # pyright: ignore
             self._differentiate(x[rows], targets[rows], smoothing=regular.label_smoothing, step=step)
             self.module.load_state_dict(before)
+        if regular.fisher_penalty and len(x[rows]):
+            self._penalise(x, rows, amount=regular.fisher_penalty, here=here, step=step)
         if regular.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, regular.clip_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()
 
+    def _penalise(self, x: Tensor, rows: Tensor, *, amount: float, here: Tensor, step: int) -> None:
+        """Add α·2‖g̃‖·(g̃(θ + r·u) − g̃(θ))/r, u being g̃'s direction, to the gradient."""
+        learnt = [None if weight.grad is None else weight.grad.clone() for weight in self.weights]
+        before = copy.deepcopy(self.module.state_dict())
+        key = narrow(here, DRAWN_LABELS)
+        self._prepare(len(x[rows]))
+        outputs = self._outputs(x[rows], step=step)
+        if self.task.regression:
+            drawn = outputs[:, 0] + normal(key, x.flatten(1)[:, 0])[rows] / 2**0.5
+        else:
+            below = outputs.softmax(1).cumsum(1)
+            drawn = (below < uniform(key, x.flatten(1)[:, 0])[rows, None]).sum(1).clamp(max=outputs.shape[1] - 1)
+        self._differentiate(x[rows], drawn.detach(), smoothing=0.0, step=step)
+        found = [None if weight.grad is None else weight.grad.clone() for weight in self.weights]
+        length = torch.cat([part.flatten() for part in found if part is not None]).norm()
+        with torch.no_grad():
+            for weight, part in zip(self.weights, found, strict=True):
+                if part is not None:
+                    weight += DISTANCE * part / (length + 1e-12)
+        self._differentiate(x[rows], drawn.detach(), smoothing=0.0, step=step)
+        self.module.load_state_dict(before)
+        for weight, own, part in zip(self.weights, learnt, found, strict=True):
+            if own is not None and part is not None and weight.grad is not None:
+                weight.grad = own + amount * 2 * length * (weight.grad - part) / DISTANCE
+
     def _differentiate(self, x: Tensor, targets: Tensor, *, smoothing: float, step: int) -> None:
         """Mean loss over the rows; of none of them it is 0, and its gradient too."""
         self.optimiser.zero_grad()
         nothing = len(x) == 0
+        self._prepare(len(x))
         x = torch.zeros(2, *x.shape[1:], dtype=x.dtype) if nothing else x
-        self.module.train(not nothing)
-        for layer in self.dropouts if not self.foreign else ():
-            layer.calls = 0
-        for norm in self.norms:
-            # Of a single value there is no variance: such a batch is learnt from as in evaluation mode.
-            norm.train(not nothing and (len(x) > 1 or (not self.foreign and isinstance(norm, nn.BatchNorm2d))))
-        if self.foreign and self.norms and len(x) == 1:
-            self.module.eval()
-        with seeded(derive(self.one.seed, "step", step)):
-            outputs = self.module(x).reshape(len(x), -1)
+        outputs = self._outputs(x, step=step)
         if nothing:
             loss = (0 * outputs).sum()
         elif self.task.regression:
@@ -210,6 +229,21 @@ class PlainTraining:
         else:
             loss = nn.functional.cross_entropy(outputs, targets, label_smoothing=smoothing)
         loss.backward()
+
+    def _prepare(self, number: int) -> None:
+        """For learning from so many examples."""
+        self.module.train(number > 0)
+        for norm in self.norms:
+            # Of a single value there is no variance: such a batch is learnt from as in evaluation mode.
+            norm.train(number > 1 or (number == 1 and not self.foreign and isinstance(norm, nn.BatchNorm2d)))
+        if self.foreign and self.norms and number == 1:
+            self.module.eval()
+
+    def _outputs(self, x: Tensor, *, step: int) -> Tensor:
+        for layer in self.dropouts if not self.foreign else ():
+            layer.calls = 0
+        with seeded(derive(self.one.seed, "step", step)):
+            return self.module(x).reshape(len(x), -1)
 
 
 def phases_of(recipe: Recipe) -> list[Phase]:

@@ -43,6 +43,7 @@ UNSAID = dict.fromkeys(TypedRecipe.__dataclass_fields__) | {
         ({"schedule": "step"}, {"schedule": Step(every=14)}),
         ({"schedule": "step", "epochs": 2}, {"schedule": Step(every=1), "epochs": 2}),
         ({"schedule": "linear", "warm_up": 9}, {"schedule": WarmUp(steps=9, then=Linear())}),
+        ({"fisher_penalty": 0.01}, {"regularisers": Regularisers(fisher_penalty=0.01)}),
         (
             {"dropout": 0.0, "label_smoothing": 0.1, "input_noise": 0.2, "clip_norm": 1.0, "autocast": True},
             {

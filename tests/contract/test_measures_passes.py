@@ -21,7 +21,7 @@ from byrote.measures import (
     input_gradient_norms,
     loss_sensitivity,
 )
-from byrote.measures.passes.evaluation import evaluating
+from byrote.models.borrowed import borrowed
 from byrote.records import SGD
 from small_networks import Mixing, Restless
 from small_tasks import classes, numbers
@@ -141,7 +141,7 @@ def test_pythons_generator_and_the_modules_buffers_are_the_callers_again_afterwa
     """Looked at by itself: the checker of annotations draws from Python's generator, too."""
     module, before = touchy(CLASSES), random.getstate()
     mode = [layer.training for layer in module.modules()]
-    with evaluating(module, device=torch.device("cpu")):
+    with borrowed(module, device=torch.device("cpu")):
         random.random()
         assert not any(layer.training for layer in module.modules())
         assert torch.is_grad_enabled()

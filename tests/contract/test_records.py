@@ -76,7 +76,7 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
     "momentum": st.floats(1e-300, 1, exclude_max=True),
     **dict.fromkeys(("epochs", "every", "train", "test", "steps", "step"), st.integers(1)),
     "batch_size": st.integers(1) | st.just("all"),
-    **dict.fromkeys(("weight_decay", "input_noise"), st.floats(0, 1e300)),
+    **dict.fromkeys(("weight_decay", "input_noise", "fisher_penalty"), st.floats(0, 1e300)),
     "switches": st.deferred(lambda: st.lists(any_of(Switch), max_size=2, unique_by=lambda s: s.step)).map(
         lambda drawn: tuple(sorted(drawn, key=lambda switch: switch.step))
     ),

@@ -34,8 +34,8 @@ from byrote.records import (
     WarmUp,
 )
 from byrote.training import Method, Path, batches, train
-from byrote.training.draws import run_keys
-from byrote.training.learn import Lesson, learn
+from byrote.training.draws import narrow, normal, run_keys
+from byrote.training.learn import DRAWN_LABELS, Lesson, learn
 from byrote.training.nature import networks_of
 from byrote.training.networks import Pass
 from byrote.training.optimise import OptimiserState, norms
@@ -213,6 +213,28 @@ def test_a_clipped_step_is_as_long_as_the_limit_in_the_gradients_direction(limit
     after = around.start - 0.5 * factor * gradient
     np.testing.assert_allclose(run.trace.train_outputs[:, 0], around.outputs(after), rtol=1e-10)
     assert (factor == 1) == (limit > np.linalg.norm(gradient))
+
+
+def test_a_step_with_the_fisher_penalty_goes_down_twice_the_curvature_times_the_gradient_of_drawn_numbers() -> None:
+    """On the quadratic g̃ = −(2/n)·Xᵀε with ε ~ N(0, ½), whatever θ is, and ∇‖g̃‖² = 2·A·g̃: no rounding but float64's."""
+    around, amount = quadratic(), 0.3
+    penalised = spec(
+        around.task,
+        linear(),
+        optimiser=SGD(lr=0.5, momentum=0.0),
+        batch_size="all",
+        epochs=1,
+        regularisers=Regularisers(fisher_penalty=amount),
+    )
+    data = data_of(around.task, penalised)
+    (run,) = train([penalised], data, path=stacked(1))
+    order = epoch_order(penalised.order, epoch=0, num_examples=len(around.design))
+    key = narrow(narrow(run_keys([penalised.seed], "draws", device=CPU)[0], 0), DRAWN_LABELS)
+    noise = np.empty(len(order))
+    noise[order] = normal(key, torch.zeros(len(order), dtype=torch.float64)).numpy() / math.sqrt(2)
+    drawn = -2 / len(order) * around.design.T @ noise
+    gradient = around.hessian @ around.start - around.moment + amount * 2 * around.hessian @ drawn
+    np.testing.assert_allclose(run.trace.train_outputs[:, 0], around.outputs(around.start - 0.5 * gradient), rtol=1e-8)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10])

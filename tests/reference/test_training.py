@@ -136,7 +136,8 @@ REGULARISERS = [
     Regularisers(),
     Regularisers(label_smoothing=0.2, input_noise=0.3),
     Regularisers(clip_norm=0.2, label_smoothing=0.1),
-    Regularisers(input_noise=0.1, clip_norm=1.0),
+    Regularisers(input_noise=0.1, clip_norm=1.0, fisher_penalty=0.02),
+    Regularisers(fisher_penalty=0.02),
 ]
 
 

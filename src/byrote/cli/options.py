@@ -60,6 +60,7 @@ def of_an_audit(
     label_smoothing: Annotated[float | None, _learner(text="Share of each label given to all classes.")] = None,
     input_noise: Annotated[float | None, _learner(text="Standard deviation of noise on the inputs.")] = None,
     clip_norm: Annotated[float | None, _learner(text="The largest norm of a gradient.")] = None,
+    fisher_penalty: Annotated[float | None, _learner(text="On squared gradients with drawn labels.")] = None,
     autocast: Annotated[bool, _learner("--autocast", text="Compute in bfloat16.")] = False,
     runs: Annotated[int | None, _cost(text="Networks per condition, instead of a budget.")] = None,
     budget: Annotated[str | None, _cost(text="Time it may take: 60s, 5m, 1h30m.", show_default="10m")] = None,

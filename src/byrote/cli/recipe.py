@@ -47,6 +47,7 @@ class TypedRecipe:
     label_smoothing: float | None
     input_noise: float | None
     clip_norm: float | None
+    fisher_penalty: float | None
     autocast: bool
 
     def on(self, base: Recipe) -> Recipe:

@@ -185,6 +185,10 @@ class Regularisers:
     """Standard deviation of Gaussian noise added to the normalised inputs at every training step."""
     clip_norm: float | None = None
     """The largest Euclidean norm of a run's gradient; a longer one is scaled down to it."""
+    fisher_penalty: float = field(default=0.0, metadata=LATER)
+    """α of α·‖g̃‖², which is learnt from beside the loss: g̃ is the gradient of the batch's mean loss with labels drawn
+    from what the network itself says of them; of numbers, drawn around its predictions (Jastrzębski et al. 2021,
+    https://arxiv.org/abs/2012.14193). Two further gradients a step."""
 
     def __post_init__(self) -> None:
         if self.dropout is not None:
@@ -193,6 +197,7 @@ class Regularisers:
         _require("input_noise", self.input_noise, "at least 0", 0 <= self.input_noise < float("inf"))
         if self.clip_norm is not None:
             _require("clip_norm", self.clip_norm, "above 0", 0 < self.clip_norm < float("inf"))
+        _require("fisher_penalty", self.fisher_penalty, "at least 0", 0 <= self.fisher_penalty < float("inf"))
 
 
 @final

@@ -146,6 +146,7 @@ def _regularisers(chosen: Regularisers) -> tuple[tuple[str, str], ...]:
         ("label smoothing", chosen.label_smoothing or None),
         ("input noise", chosen.input_noise or None),
         ("longest gradient", chosen.clip_norm),
+        ("Fisher penalty", chosen.fisher_penalty or None),
     )
     return tuple((name, f"{value:g}") for name, value in rows if value is not None)
 

@@ -47,9 +47,14 @@ def kept(key: Int[Tensor, "2"], shape: Sequence[int], rate: Float[Tensor, ""]) -
     return bits(key, shape) >= (rate * 2**31).to(torch.int32)
 
 
+def uniform(key: Int[Tensor, "2"], like: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Numbers in (0, 1) of the shape and dtype of `like`, independently."""
+    return (bits(key, like.shape).to(like.dtype) + 0.5) / 2**31
+
+
 def normal(key: Int[Tensor, "2"], like: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Standard normal numbers of the shape and dtype of `like` (Box & Muller 1958)."""
-    radius = (bits(narrow(key, 0), like.shape).to(like.dtype) + 0.5) / 2**31
+    radius = uniform(narrow(key, 0), like)
     angle = bits(narrow(key, 1), like.shape).to(like.dtype) / 2**31
     # In float32 a number near 2³¹ rounds up to it, and the logarithm of 1 is a harmless 0.
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(2 * math.pi * angle)

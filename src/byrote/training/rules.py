@@ -205,6 +205,7 @@ class Rules(NamedTuple):
     input_noise: PerRun
     clip_norm: PerRun
     """Infinite where nothing is clipped."""
+    fisher_penalty: PerRun
     dropout: Float[Tensor, "run"]
     """Rate of every dropout layer; NaN leaves each layer's own."""
 
@@ -249,6 +250,7 @@ class Rulebook:
             label_smoothing=regulariser(lambda own: own.label_smoothing),
             input_noise=regulariser(lambda own: own.input_noise),
             clip_norm=regulariser(lambda own: math.inf if own.clip_norm is None else own.clip_norm),
+            fisher_penalty=regulariser(lambda own: own.fisher_penalty),
             dropout=self._vector([math.nan if (p := r.regularisers.dropout) is None else p for r in now]),
         )
 

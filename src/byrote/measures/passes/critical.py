@@ -12,8 +12,9 @@ from torch import Tensor
 
 from byrote.core import ModelError, derive
 from byrote.measures.passes.curvature import checked_ids
-from byrote.measures.passes.evaluation import MEMORY, Model, call, evaluating, ordinary, parts
+from byrote.measures.passes.evaluation import MEMORY, call, ordinary, parts
 from byrote.measures.passes.input_gradients import bytes_each, checked_inputs, slopes
+from byrote.models.borrowed import Model, borrowed
 from byrote.records import Interval
 
 
@@ -90,7 +91,7 @@ def critical_samples(
     named = checked_ids(ids, num_examples=len(x))
     searches: list[_Search] = []
     if len(x):
-        with evaluating(model, device=x.device):
+        with borrowed(model, device=x.device):
             for here in parts(len(x), bytes_each=bytes_each(model, x), memory=memory):
                 searches.append(_Search(model, x[here], rule=rule, ids=named[here], seed=seed))
                 searches[-1].run()

@@ -8,10 +8,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from byrote.core import derive
-from byrote.measures.passes.evaluation import MEMORY, Model, evaluating, parts
+from byrote.measures.passes.evaluation import MEMORY, parts
 from byrote.measures.passes.input_gradients import bytes_each, checked_inputs, loss_slopes, squared_lengths
 from byrote.measures.passes.losses import checked_targets
 from byrote.measures.passes.scored import PassScores, over_draws
+from byrote.models.borrowed import Model, borrowed
 
 
 def input_curvature(
@@ -67,7 +68,7 @@ def input_curvature(
     named = checked_ids(ids, num_examples=len(x))
     if not len(x):
         return over_draws(np.zeros((num_directions, 0)))
-    with evaluating(model, device=x.device):
+    with borrowed(model, device=x.device):
         each = bytes_each(model, x) + (num_directions + 2) * x[0].numel()
         found = [
             _lengths(

@@ -1,21 +1,14 @@
-"""A model as a function of its inputs, in evaluation mode, and left exactly as it was found."""
+"""A model as a function of its inputs."""
 
-import random
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
 
 from byrote.core import ModelError, describe_failure
-
-Model = nn.Module | Callable[[Tensor], Tensor]
-"""Turns inputs [batch, ...] into logits [batch, class], or for regression numbers [batch] or [batch, 1]. What is no
-module is called as it is."""
+from byrote.models.borrowed import Model, random_states
 
 MEMORY = 1 << 28
 """Bytes that the tensors of one chunk of examples may take, about."""
@@ -25,74 +18,6 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Relative and absolute: rounding passes, another function does not."""
 COARSE = 3e-2
 """The same in half precision."""
-
-
-@contextmanager
-def evaluating(model: Model, *, device: torch.device) -> Generator[None]:
-    """For a while a module is in evaluation mode, and what it draws or writes to its buffers is forgotten afterwards.
-
-    Attention is written out, since its fused kernels have neither second derivatives nor a batching rule.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(_same_random_states(device))
-        stack.enter_context(_attention_written_out())
-        if isinstance(model, nn.Module):
-            stack.enter_context(_module_as_found(model))
-            if device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in model.modules()):
-                stack.enter_context(_without_cudnn())
-        yield
-
-
-@contextmanager
-def _module_as_found(module: nn.Module) -> Generator[None]:
-    layers = list(module.modules())
-    modes, buffers = [layer.training for layer in layers], [dict(layer._buffers) for layer in layers]  # pyright: ignore[reportPrivateUsage]
-    for layer, own in zip(layers, buffers, strict=True):
-        layer.training = False
-        layer._buffers.update({name: None if part is None else part.clone() for name, part in own.items()})  # pyright: ignore[reportPrivateUsage]
-    try:
-        yield
-    finally:
-        for layer, mode, own in zip(layers, modes, buffers, strict=True):
-            layer.training = mode
-            layer._buffers.clear()  # pyright: ignore[reportPrivateUsage]
-            layer._buffers.update(own)  # pyright: ignore[reportPrivateUsage]
-
-
-@contextmanager
-def _same_random_states(device: torch.device) -> Generator[None]:
-    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
-            yield
-    finally:
-        random.setstate(pythons)
-        np.random.set_state(numpys)  # noqa: NPY002
-
-
-@contextmanager
-def _attention_written_out() -> Generator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _without_cudnn() -> Generator[None]:
-    """Its recurrent layers go backward in training mode only, and only once."""
-    before = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.enabled = before
 
 
 def ordinary(values: Shaped[Tensor, "*shape"], *, dtype: torch.dtype | None = None) -> Shaped[Tensor, "*shape"]:
@@ -135,7 +60,7 @@ def try_out(model: Model, x: Shaped[Tensor, "example ..."]) -> int:
     """Refuse a model of which nothing could be said example by example, and see how much memory a pass takes.
 
     Args:
-        model: within `evaluating`.
+        model: within `borrowed`.
         x: the inputs; a few are looked at.
 
     Returns:
@@ -146,9 +71,9 @@ def try_out(model: Model, x: Shaped[Tensor, "example ..."]) -> int:
     """
     few = x[:PROBED]
     part = few[: -(-len(few) // 2)]
-    before = _random_states(x.device)
+    before = random_states(x.device)
     together, kept_together = _remembering(model, few)
-    drew = _random_states(x.device) != before
+    drew = random_states(x.device) != before
     alone, kept_alone = _remembering(model, part)
     if drew or not same(together, call(model, few)):
         raise ModelError(
@@ -186,13 +111,6 @@ def _remembering(model: Model, x: Tensor) -> tuple[Tensor, int]:
         outputs = call(model, start)
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     return outputs.detach(), size
-
-
-def _random_states(device: torch.device) -> tuple[str, bytes, bytes]:
-    """Of Python's, numpy's and torch's global generators."""
-    torchs = torch.random.get_rng_state().numpy().tobytes()
-    devices = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
-    return repr((random.getstate(), np.random.get_state())), torchs, devices  # noqa: NPY002
 
 
 def parts(num_examples: int, *, bytes_each: int, memory: int) -> Iterator[slice]:

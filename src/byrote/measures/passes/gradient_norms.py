@@ -10,19 +10,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap  # pyright: ignore[reportPrivateImportUsage]
 
-from byrote.measures.passes.evaluation import (
-    COARSE,
-    MEMORY,
-    TOLERANCE,
-    call,
-    derivatives,
-    evaluating,
-    ordinary,
-    parts,
-    try_out,
-)
+from byrote.measures.passes.evaluation import COARSE, MEMORY, TOLERANCE, call, derivatives, ordinary, parts, try_out
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.scored import PassScores, over_draws
+from byrote.models.borrowed import borrowed
 
 LOOKED_AT = 256
 """The first examples, among which two are sought on which ways are compared."""
@@ -71,7 +62,7 @@ def gradient_norms(
     x, targets = ordinary(x), checked_targets(targets, x=x)
     if not len(x):
         return over_draws(np.zeros((1, 0)))
-    with evaluating(model, device=x.device):
+    with borrowed(model, device=x.device):
         kept = try_out(model, x)
         size = sum(weight.numel() * weight.itemsize for weight in weights.values())
         few = min(LOOKED_AT, max(2, memory // (2 * kept)))

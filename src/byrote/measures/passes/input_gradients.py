@@ -8,9 +8,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from byrote.core import ModelError
-from byrote.measures.passes.evaluation import MEMORY, Model, call, derivatives, evaluating, ordinary, parts, try_out
+from byrote.measures.passes.evaluation import MEMORY, call, derivatives, ordinary, parts, try_out
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.scored import PassScores, over_draws
+from byrote.models.borrowed import Model, borrowed
 
 
 def input_gradient_norms(
@@ -50,7 +51,7 @@ def input_gradient_norms(
     x, targets = checked_inputs(x), checked_targets(targets, x=x)
     if not len(x):
         return over_draws(np.zeros((1, 0)))
-    with evaluating(model, device=x.device):
+    with borrowed(model, device=x.device):
         each = bytes_each(model, x)
         found = [
             squared_lengths(loss_slopes(model, x[here], targets=targets[here]))

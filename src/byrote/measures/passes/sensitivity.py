@@ -1,7 +1,7 @@
 """How much the training loss depends on each training example, through all the steps it had a part in."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
 from byrote.core import ModelError
-from byrote.measures.passes.evaluation import MEMORY, call, derivatives, evaluating, ordinary, parts, try_out
+from byrote.measures.passes.evaluation import MEMORY, call, derivatives, ordinary, parts, try_out
 from byrote.measures.passes.input_gradients import checked_inputs
 from byrote.measures.passes.losses import checked_targets, losses
 from byrote.measures.passes.steps import Base, Trained, kept_of_each, stepped, untrained
+from byrote.models.borrowed import borrowed
+from byrote.models.second_derivatives import is_cut_short
 from byrote.records import SGD, Adam, AdamW, Scores
 
 MOST = 1 << 32
@@ -105,7 +107,7 @@ def loss_sensitivity(
     lesson = _Lesson(model, x, targets, optimiser, batches, learning_rates, heldout)
     asked = _checked_moments(moments, len(batches))
     _check_memory(lesson, num_moments=len(asked), memory=memory)
-    with evaluating(model, device=x.device):
+    with borrowed(model, device=x.device):
         lesson.try_out()
         states = lesson.forward()
         values, adjoints = lesson.backward(states, asked)
@@ -218,7 +220,7 @@ class _Lesson:
         leaves = [part.detach().requires_grad_() for part in before.flat()]
         x = self._x[batch].clone().requires_grad_()
         after = list(self._step(before.like(leaves), x, number, again=True).flat())
-        if _is_cut_short(after):
+        if is_cut_short(after):
             raise ModelError(NO_SECOND.format("a function marked as once_differentiable"))
         moved: list[_Adjoint] = []
         for adjoint in live:
@@ -249,21 +251,6 @@ class _Lesson:
             return functional_call(self._model, own, (rows,))
 
         return losses(call(model, x), targets)
-
-
-def _is_cut_short(outputs: Sequence[Tensor]) -> bool:
-    """Whether some derivative is itself without one: autograd would leave out what goes through it, without a word."""
-    waiting = [output.grad_fn for output in outputs]
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        if node.name() == "torch::autograd::Error":
-            return True
-        seen.add(node)
-        waiting += [before for before, _ in node.next_functions]
-    return False
 
 
 def _summed_up(
