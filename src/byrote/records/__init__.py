@@ -81,6 +81,7 @@ from byrote.records.specs import (
     TrueInputs,
     TrueLabels,
 )
+from byrote.records.trajectory import Trajectory
 
 __all__ = [
     "LATER",
@@ -156,6 +157,7 @@ __all__ = [
     "TaskCard",
     "TextContent",
     "Trace",
+    "Trajectory",
     "TrueInputs",
     "TrueLabels",
     "Verdict",
