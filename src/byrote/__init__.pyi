@@ -11,6 +11,7 @@ from byrote.core import ByroteError as ByroteError
 from byrote.data import Examples as Examples
 from byrote.data import Task as Task
 from byrote.data import load as load
+from byrote.monitoring import Monitor as Monitor
 from byrote.records import SAM as SAM
 from byrote.records import SGD as SGD
 from byrote.records import Adam as Adam

@@ -1,6 +1,6 @@
-"""A callback for Lightning's `Trainer`; needs `pip install 'byrote[lightning]'`.
+"""Callbacks for Lightning's `Trainer`; they need `pip install 'byrote[lightning]'`.
 
-It is for `lightning.pytorch` and `pytorch_lightning` alike.
+They are for `lightning.pytorch` and `pytorch_lightning` alike.
 """
 
 from typing import Any, final
@@ -13,6 +13,7 @@ from byrote.core import did_you_mean, require
 from byrote.integrations.heard import Heard
 from byrote.integrations.parts import Part, described, part_of
 from byrote.integrations.processes import check_epochs, end_epoch, of_all
+from byrote.monitoring import Monitor
 from byrote.scoring import Recorder
 
 try:
@@ -194,6 +195,75 @@ class RecorderCallback(Callback):  # pyright: ignore[reportGeneralTypeIssues]
                 f'got {described(outputs)}. Return {{"loss": loss, "logits": logits}}, or name the submodule whose '
                 f'output they are: RecorderCallback(…, module="net").'
             ) from error
+
+
+@final
+class LightningMonitor(Callback):  # pyright: ignore[reportGeneralTypeIssues]
+    """Measure with a `byrote.Monitor` while Lightning trains, at steps of the optimiser.
+
+    >>> from lightning.pytorch import LightningModule, Trainer
+    >>> class Classifier(LightningModule):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.net = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    ...
+    ...     def training_step(self, batch, batch_idx):
+    ...         return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+    ...
+    ...     def configure_optimizers(self):
+    ...         return torch.optim.SGD(self.parameters(), lr=0.1)
+    >>> def loss(net, batch):
+    ...     return torch.nn.functional.cross_entropy(net(batch[0]), batch[1], reduction="none")
+    >>> x = torch.eye(4)[:, :2]
+    >>> y = x[:, 0].long()
+    >>> module = Classifier()
+    >>> monitor = Monitor(module.net, loss=loss, probe=(x, y), overhead=float("inf"))
+    >>> quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    >>> trainer = Trainer(max_epochs=2, callbacks=[LightningMonitor(monitor)], accelerator="cpu", **quiet)
+    >>> trainer.fit(module, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=2))
+    >>> monitor.table()["step"].tolist()
+    [1, 2, 3, 4]
+
+    The monitor may be of the LightningModule or of a part of it. Unless it has an optimiser already, it is given the
+    module's, which says learning rates; of several, the first. Its state is in Lightning's checkpoints, as tensors, and
+    comes back with `fit(…, ckpt_path=…)`. With several processes (DDP), each needs its own part of the probe.
+    """
+
+    def __init__(self, monitor: Monitor, *, name: str = "monitor") -> None:
+        """Take a monitor.
+
+        Args:
+            monitor: made for the module, or for a part of it. It is at hand as `callback.monitor`, too.
+            name: of its state in a checkpoint. Two callbacks need two.
+        """
+        super().__init__()
+        self.monitor = monitor
+        self._name, self._step = name, 0
+
+    @property
+    def state_key(self) -> str:
+        """Under what name the state is in a checkpoint."""
+        return f"byrote.{self._name}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The monitor's state, tensors only."""
+        return self.monitor.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint; what was measured here before is forgotten."""
+        self.monitor.load_state_dict(state_dict)
+
+    def on_train_start(self, trainer: Any, pl_module: Module) -> None:
+        """Learn of the optimiser."""
+        self._step = trainer.global_step
+        if self.monitor.optimiser is None and trainer.optimizers:
+            self.monitor.optimiser = trainer.optimizers[0]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Measure, if the optimiser took a step and there is time."""
+        if trainer.global_step > self._step:
+            self._step = trainer.global_step
+            self.monitor.step(self._step)
 
 
 def _submodule(module: Module, name: str) -> Module:

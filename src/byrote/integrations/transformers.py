@@ -1,4 +1,4 @@
-"""A callback for Hugging Face's `Trainer`; needs `pip install 'byrote[transformers]'`."""
+"""Callbacks for Hugging Face's `Trainer`; they need `pip install 'byrote[transformers]'`."""
 
 import inspect
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch.nn import Module
 from byrote.core import require
 from byrote.integrations.parts import Part, part_of
 from byrote.integrations.processes import check_epochs, end_epoch, of_all
+from byrote.monitoring import Monitor
 from byrote.scoring import Recorder
 
 try:
@@ -20,6 +21,8 @@ except ImportError:
 
 FILE = "recorder.safetensors"
 """What the recorder's state is called beside a checkpoint."""
+MONITOR_FILE = "monitor.safetensors"
+"""Likewise the monitor's."""
 LABELS = ("labels", "label", "label_ids")
 
 
@@ -228,9 +231,7 @@ class RecorderCallback(TrainerCallback):
 
     def _resume(self, args: TrainingArguments, state: TrainerState) -> None:
         """Go on from what lies beside the checkpoint; where nothing does, the recorder has to say that it knows."""
-        named = args.resume_from_checkpoint
-        folders = [Path(named)] if isinstance(named, str) and Path(named).is_dir() else []
-        folders.append(_checkpoint(args, state))
+        folders = _folders(args, state)
         found = [folder for folder in folders if (folder / FILE).is_file()]
         if found:
             self.load(found[0])
@@ -240,6 +241,87 @@ class RecorderCallback(TrainerCallback):
                 f"{' or '.join(map(str, folders))}. Where it lies elsewhere: callback.load(folder). To record from "
                 f"here on: Recorder(…, epochs='told', ended_epochs={int(state.epoch or 0)})."
             )
+
+
+@final
+class TransformersMonitor(TrainerCallback):
+    """Measure with a `byrote.Monitor` while `Trainer` trains, at steps of the optimiser.
+
+    >>> import tempfile
+    >>> import torch
+    >>> from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer
+    >>> dataset = [{"input_ids": [2, word], "labels": word % 2} for word in range(3, 9)]
+    >>> small = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    >>> model = BertForSequenceClassification(BertConfig(**small))
+    >>> def loss(model, batch):
+    ...     logits = model(input_ids=batch["input_ids"]).logits
+    ...     return torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="none")
+    >>> probe = {name: torch.tensor([each[name] for each in dataset]) for name in ("input_ids", "labels")}
+    >>> monitor = Monitor(model, loss=loss, probe=probe, overhead=float("inf"))
+    >>> arguments = TrainingArguments(
+    ...     tempfile.mkdtemp(), max_steps=2, save_strategy="no", report_to="none", disable_tqdm=True,
+    ...     dataloader_pin_memory=False,
+    ... )
+    >>> trainer = Trainer(model, arguments, train_dataset=dataset, callbacks=[TransformersMonitor(monitor)])
+    >>> trainer.remove_callback(PrinterCallback)
+    >>> done = trainer.train()
+    >>> monitor.table()["step"].tolist()
+    [1, 2]
+
+    Unless the monitor has an optimiser already, it is given the trainer's, which says learning rates. Its state is
+    written beside every checkpoint, as safetensors, and read again by `train(resume_from_checkpoint=…)`. With several
+    processes, each needs its own part of the probe.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        """Take a monitor.
+
+        Args:
+            monitor: made for the model that is trained. It is at hand as `callback.monitor`, too.
+        """
+        self.monitor = monitor
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Learn of the optimiser, and go on from where a training was interrupted.
+
+        Raises:
+            ValueError: there is a checkpoint without the monitor's state.
+        """
+        if self.monitor.optimiser is None:
+            self.monitor.optimiser = _own(kwargs.get("optimizer"))
+        if state.global_step > 0 and not len(self.monitor.table()):
+            folders = _folders(args, state)
+            found = [folder for folder in folders if (folder / MONITOR_FILE).is_file()]
+            if not found:
+                raise ValueError(
+                    f"Expected {MONITOR_FILE} beside the checkpoint of step {state.global_step}, found none in "
+                    f"{' or '.join(map(str, folders))}. Where it lies elsewhere: monitor.load(path). To measure from "
+                    f"here on: monitor.measure({state.global_step}) before the training."
+                )
+            self.monitor.load(found[0] / MONITOR_FILE)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measure, if there is time."""
+        self.monitor.step(state.global_step)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the state beside the checkpoint."""
+        if args.should_save:
+            self.monitor.save(_checkpoint(args, state) / MONITOR_FILE)
+
+
+def _own(optimiser: Any) -> Any:
+    """The optimiser itself, out of accelerate's wrapper."""
+    return optimiser.optimizer if type(optimiser).__name__ == "AcceleratedOptimizer" else optimiser
+
+
+def _folders(args: TrainingArguments, state: TrainerState) -> list[Path]:
+    """Where the checkpoint may lie that a training resumes from."""
+    named = args.resume_from_checkpoint
+    folders = [Path(named)] if isinstance(named, str) and Path(named).is_dir() else []
+    return [*folders, _checkpoint(args, state)]
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:

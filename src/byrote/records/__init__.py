@@ -91,6 +91,7 @@ from byrote.records.specs import (
     TrueInputs,
     TrueLabels,
 )
+from byrote.records.trajectory import Trajectory
 
 __all__ = [
     "LATER",
@@ -171,6 +172,7 @@ __all__ = [
     "TaskCard",
     "TextContent",
     "Trace",
+    "Trajectory",
     "TrueInputs",
     "TrueLabels",
     "Verdict",

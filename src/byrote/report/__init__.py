@@ -1,5 +1,5 @@
-"""A stored audit as one self-contained HTML page."""
+"""A stored audit, or a training that was watched, as one self-contained HTML page."""
 
-from byrote.report.page import render, write_report
+from byrote.report.page import render, render_trajectory, write_report, write_trajectory
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "render_trajectory", "write_report", "write_trajectory"]

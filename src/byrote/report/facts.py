@@ -23,6 +23,7 @@ from byrote.records import (
     Step,
     Switch,
     TaskCard,
+    Trajectory,
     WarmUp,
     share_of_rest,
 )
@@ -49,6 +50,15 @@ def fact_sheets(record: Record) -> tuple[FactSheet, ...]:
         FactSheet(title="Recipe", rows=_learner(record.learner)),
         FactSheet(title="Cost", rows=_cost(record.cost), notes=tuple(map(printable, record.cost.failures))),
         FactSheet(title="Machine and versions", rows=_machine(record.provenance)),
+    )
+
+
+def trajectory_sheets(trajectory: Trajectory) -> tuple[FactSheet, ...]:
+    """The same for a training that was watched."""
+    rows = tuple((brief(name), brief(value)) for name, value in trajectory.facts)
+    return (
+        FactSheet(title="Measuring", rows=rows),
+        FactSheet(title="Machine and versions", rows=_machine(trajectory.provenance)),
     )
 
 

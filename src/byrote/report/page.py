@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import final
 import jinja2
 
 from byrote.core import StoreError
-from byrote.records import Record, Section
+from byrote.records import Provenance, Record, Section, Trajectory
 from byrote.report.claims import Claim, claims
 from byrote.report.drawings import Drawing, drawings
-from byrote.report.facts import command_line, fact_sheets, learner_line, shortfall, task_line
+from byrote.report.facts import command_line, fact_sheets, learner_line, shortfall, task_line, trajectory_sheets
 from byrote.report.intervals import WIDTH
 from byrote.report.labels import anchor, brief, printable
 from byrote.report.plots import plotly_script
@@ -55,26 +56,50 @@ def render(record: Record) -> str:
     Raises:
         ValueError: a figure contradicts itself, such as an image with too few pixels.
     """
-    chapters = tuple(_chapter(section, number=number) for number, section in enumerate(record.sections, start=1))
-    assets = files("byrote.report") / "templates"
-    page = _TEMPLATES.get_template("page.html").render(
+    return _page(
+        lead_title="Verdict",
         title=brief(record.title) or "byrote audit",
-        task_name=brief(record.task.name, limit=80),
-        task_line=task_line(record.task),
-        learner_line=learner_line(record.learner),
-        verdict=_paragraphs(record.verdict),
+        name=brief(record.task.name, limit=80),
+        line=task_line(record.task),
+        second_line=learner_line(record.learner),
+        lead=_paragraphs(record.verdict),
         complete=record.complete,
         shortfall=shortfall(record.cost),
-        chapters=chapters,
+        chapters=_chapters(record.sections),
         fact_sheets=fact_sheets(record),
-        command_line=command_line(record.provenance),
-        made=brief(record.provenance.created),
-        mark_width=WIDTH,
-        css=(assets / "page.css").read_text(encoding="utf-8"),
-        script=(assets / "page.js").read_text(encoding="utf-8"),
-        plotly=plotly_script(),
+        made=record.provenance,
+        closing="Intervals are 95 % intervals. A claim that does not hold here is a finding about this task and this "
+        "learner, not an error.",
     )
-    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def render_trajectory(trajectory: Trajectory) -> str:
+    """Draw a training that was watched as one self-contained HTML page, as `render` does an audit.
+
+    Args:
+        trajectory: its curves.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: a figure contradicts itself, such as a line with fewer y than x.
+    """
+    line, second_line = trajectory.setting
+    return _page(
+        lead_title="Summary",
+        title=brief(trajectory.title) or "byrote monitor",
+        name=brief(trajectory.model, limit=80),
+        line=brief(line),
+        second_line=brief(second_line),
+        lead=_paragraphs(trajectory.summary),
+        complete=True,
+        shortfall="",
+        chapters=_chapters(trajectory.sections),
+        fact_sheets=trajectory_sheets(trajectory),
+        made=trajectory.provenance,
+        closing="Bands are two standard errors, or residuals, to either side.",
+    )
 
 
 def write_report(record: Record, *, path: str | os.PathLike[str]) -> Path:
@@ -91,8 +116,42 @@ def write_report(record: Record, *, path: str | os.PathLike[str]) -> Path:
         StoreError: the file cannot be written.
         ValueError: as `render`.
     """
+    return _written(render(record), path=path)
+
+
+def write_trajectory(trajectory: Trajectory, *, path: str | os.PathLike[str]) -> Path:
+    """Write the page of a training that was watched, whole or not at all, as `write_report` does an audit's.
+
+    Args:
+        trajectory: its curves.
+        path: the HTML file; its folder is made if need be, and a file of that name is replaced.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        StoreError: the file cannot be written.
+        ValueError: as `render_trajectory`.
+    """
+    return _written(render_trajectory(trajectory), path=path)
+
+
+def _page(*, made: Provenance, **parts: object) -> str:
+    assets = files("byrote.report") / "templates"
+    page = _TEMPLATES.get_template("page.html").render(
+        **parts,
+        command_line=command_line(made),
+        made=brief(made.created),
+        mark_width=WIDTH,
+        css=(assets / "page.css").read_text(encoding="utf-8"),
+        script=(assets / "page.js").read_text(encoding="utf-8"),
+        plotly=plotly_script(),
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _written(page: str, *, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
-    page = render(record)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, page)
@@ -112,6 +171,10 @@ def _replace(target: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _chapters(sections: Sequence[Section]) -> tuple[Chapter, ...]:
+    return tuple(_chapter(section, number=number) for number, section in enumerate(sections, start=1))
 
 
 def _chapter(section: Section, *, number: int) -> Chapter:

@@ -1,7 +1,7 @@
 """Whether two networks are in the same basin: the straight line from one's weights to the other's."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, final
 
@@ -192,7 +192,8 @@ class _Path:
         self._first = {name: part.detach().clone() for name, part in state_of(model).items()}
         self._last = last
 
-    def at(self, alpha: float) -> ExitStack:
+    @contextmanager
+    def at(self, alpha: float) -> Generator[None]:
         """For a while parameters are there; buffers stay there, and are for the lender to put back."""
         flat = self._weights.flat(
             [self._between(name, alpha) for name in self._weights.names], dtype=self._weights.total
@@ -201,9 +202,8 @@ class _Path:
             for name, buffer in self._model.named_buffers():
                 if name in self._first and buffer.is_floating_point():
                     buffer.copy_(self._between(name, alpha))
-        stack = ExitStack()
-        stack.enter_context(self._weights.at(flat))
-        return stack
+        with self._weights.at(flat):
+            yield
 
     def _between(self, name: str, alpha: float) -> Tensor:
         """Exactly the ends at 0 and 1."""
@@ -252,6 +252,12 @@ def barrier_of(
 
     From the lowest to the highest that the largest can be within a band around all means, as wide as c standard errors;
     c is such that 95 % of normal vectors with the differences' correlations stay within.
+
+    Of a single point it is the mean with the usual interval:
+
+    >>> found = barrier_of(np.array([[0.0, 1.0, 2.0, 3.0]]), np.array([0.5]))
+    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    (1.5, 0.235, 2.765)
 
     Args:
         differences: of each example, at each point.
