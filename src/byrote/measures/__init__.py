@@ -1,5 +1,6 @@
 """Pure functions of arrays: what the runs leave behind, turned into scores, tests and intervals."""
 
+from byrote.measures.cka import Cka, linear_cka
 from byrote.measures.curvature import (
     AbstractMatrix,
     Barrier,
@@ -155,6 +156,7 @@ __all__ = [
     "BreakEven",
     "Catch",
     "Chance",
+    "Cka",
     "Correct",
     "CriticalSamples",
     "CurvatureVariance",
@@ -258,6 +260,7 @@ __all__ = [
     "label_errors",
     "label_suspicion",
     "leave_one_out",
+    "linear_cka",
     "lira",
     "log_odds",
     "log_ratio_interval",
