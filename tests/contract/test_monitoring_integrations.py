@@ -38,7 +38,7 @@ def test_lightning_measures_at_steps_of_the_optimiser_and_resumes(tmp_path: Path
 
     loader, module = DataLoader(TensorDataset(X, Y), batch_size=16), Classifier()
     monitor = watching(module.net)
-    options = {**QUIET, "accumulate_grad_batches": 2}
+    options = {**QUIET, "accumulate_grad_batches": 2, "default_root_dir": tmp_path}
     trainer = lightning.Trainer(max_epochs=2, callbacks=[integrations.LightningMonitor(monitor)], **options)
     trainer.fit(module, loader)
     assert monitor.table()["step"].tolist() == [1, 2, 3, 4]
