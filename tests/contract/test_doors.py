@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import byrote
+from byrote.core import MissingExtraError
 from byrote.data import Task, inclusion
 from byrote.records import SCORE_COLUMNS, Kind, ModelSpec, Run, has_column, score_column
 from byrote.scoring import Table
@@ -257,3 +258,9 @@ def test_the_documentation_has_every_column_as_it_is() -> None:
     script = ROOT / "scripts" / "score_columns.py"
     answer = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"byrote\[pandas\]"):
+        Table(pa.table({"id": [1]})).to_pandas()

@@ -404,6 +404,7 @@ def test_losses_of_the_wrong_kind_are_refused():
         (lambda model, batch: model(batch[0]).argmax(1), "int64"),
         (lambda model, batch: 3.0, "got float"),
         (lambda model, batch: squares(model, (batch[0][:, :2], batch[1])), "The loss failed on a batch"),
+        (nn.MSELoss(), r"The loss failed on a batch: .*called as loss\(model, batch\)"),
     ]
     for loss, message in wrong:
         objective = Objective(problem.model, loss=loss, batches=problem.batches)

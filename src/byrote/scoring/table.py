@@ -7,7 +7,7 @@ from typing import Any, final
 
 import pyarrow as pa
 
-from byrote.core import did_you_mean
+from byrote.core import did_you_mean, require
 
 SHOWN = 20
 """Rows in a notebook."""
@@ -58,7 +58,12 @@ class Table:
         return tuple(self.arrow.column_names)
 
     def to_pandas(self) -> Any:
-        """A pandas DataFrame; needs pandas (`pip install 'byrote[pandas]'`)."""
+        """A pandas DataFrame.
+
+        Raises:
+            MissingExtraError: pandas is not installed (`pip install 'byrote[pandas]'`).
+        """
+        require("pandas", extra="pandas", purpose="A DataFrame")
         return self.arrow.to_pandas()
 
     def to_pylist(self) -> list[dict[str, Any]]:

@@ -32,7 +32,10 @@ def example_losses(model: nn.Module, *, loss: Loss, batch: Batch) -> Float[Tenso
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"The loss failed on a batch: {describe_failure(error)}") from error
+        raise ModelError(
+            f"The loss failed on a batch: {describe_failure(error)} (it is called as loss(model, batch) and gives one "
+            "number for each example)"
+        ) from error
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim != 1 or not len(values):
         got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise ModelError(
