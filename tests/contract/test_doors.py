@@ -261,6 +261,7 @@ def test_the_documentation_has_every_column_as_it_is() -> None:
 
 
 def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(pa.table({"id": [1]}))
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match=r"byrote\[pandas\]"):
-        Table(pa.table({"id": [1]})).to_pandas()
+        table.to_pandas()
