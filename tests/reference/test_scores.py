@@ -228,6 +228,33 @@ def test_right_answers_that_contradict_margins_are_said_and_mostly_contradicting
         byrote.scores(one.inclusion, correct=~correct, margin=margin)
 
 
+@pytest.mark.parametrize("answer", ["correct", "margin"])
+@pytest.mark.parametrize("surety", ["loss", "probability"])
+def test_a_target_that_is_more_probable_than_not_is_the_answer(answer: str, surety: str):
+    one = made()
+    margin, loss = margins(one), losses(one)
+    kept = {"margin": margin, "correct": margin > 0, "loss": loss, "probability": np.exp(-loss)}
+    agreeing = byrote.scores(one.inclusion, **{name: kept[name] for name in (answer, surety)})
+    assert not any("contradicts" in note for note in agreeing.notes)
+    sure = np.argwhere(loss < np.log(2) - 0.01)
+    some = kept[answer].copy()
+    some[tuple(sure[:3].T)] = False if answer == "correct" else -1.0
+    table = byrote.scores(one.inclusion, **{answer: some, surety: kept[surety]})
+    assert any(note.startswith(f"{answer} contradicts {surety}, in") for note in table.notes)
+    none = kept[answer] & False if answer == "correct" else -np.abs(margin)
+    with pytest.raises(ValueError, match=f"Expected {answer} .* where {surety} gives the target more than ½, got the"):
+        byrote.scores(one.inclusion, **{answer: none, surety: kept[surety]})
+
+
+def test_losses_that_are_not_of_the_probabilities_are_refused():
+    one = made()
+    loss = losses(one)
+    probability = np.exp(-loss)
+    assert not byrote.scores(one.inclusion, loss=loss, probability=probability.astype(np.float16)).notes[2:]
+    with pytest.raises(ValueError, match=r"Expected loss to be −log\(probability\), got the contrary in 9"):
+        byrote.scores(one.inclusion, loss=loss / np.log(2), probability=probability)
+
+
 def test_test_examples_tell_whom_they_depend_on():
     """A test example is right exactly in the runs that were trained on example 4, which these alone know."""
     one = made(num_runs=60)

@@ -58,6 +58,8 @@ from byrote.records.runs import (
     share_of_rest,
 )
 from byrote.records.score_columns import (
+    LOSS_FITTED,
+    MEMORISED,
     SCORE_COLUMNS,
     ColumnType,
     Door,
@@ -95,6 +97,8 @@ from byrote.records.trajectory import Trajectory
 
 __all__ = [
     "LATER",
+    "LOSS_FITTED",
+    "MEMORISED",
     "NOTHING",
     "SAM",
     "SCHEMA",

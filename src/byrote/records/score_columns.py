@@ -17,6 +17,11 @@ BOTH: tuple[Kind, ...] = ("classes", "numbers")
 ONLY_CLASSES: tuple[Kind, ...] = ("classes",)
 ONLY_NUMBERS: tuple[Kind, ...] = ("numbers",)
 
+MEMORISED = 0.25
+"""From so high a memorisation score on an example counts as memorised: the threshold of Feldman & Zhang 2020."""
+LOSS_FITTED = 0.1
+"""A number counts as fitted when its squared error is below this share of the target's variance."""
+
 FELDMAN = "Feldman & Zhang 2020, https://arxiv.org/abs/2008.03703"
 JIANG = "Jiang et al. 2021, https://arxiv.org/abs/2002.03206"
 NORTHCUTT = "Northcutt et al. 2021, https://arxiv.org/abs/1911.00068"

@@ -18,14 +18,11 @@ from byrote.measures import (
     memorisation,
     residual_suspicion,
 )
-from byrote.records import Scores
+from byrote.records import LOSS_FITTED, MEMORISED, Scores
+from byrote.scoring.contradictions import contradictions
 from byrote.scoring.given import Given
-from byrote.scoring.outputs import Outputs, contradiction
+from byrote.scoring.outputs import Outputs
 
-MEMORISED = 0.25
-"""The threshold of Feldman & Zhang 2020."""
-LOSS_FITTED = 0.1
-"""A number is fitted when its squared error is below this share of the target's variance."""
 FALSE_PAIRS = 0.1
 """Of the pairs of influence that are told, at most about this share is chance."""
 BLOCK = 2**22
@@ -207,7 +204,7 @@ def notes(found: Found) -> list[str]:
         )
     elif found.outputs.correct is not None and found.outputs.margin is None:
         told.append("memorisation is missing: it needs margins. Give margin or logits; memorisation_raw stands.")
-    told.extend(_contradiction(given))
+    told.extend(_contradictions(given))
     if found.test is not None and np.isnan(found.test).any():
         lost, num_runs = int(np.isnan(found.test).any(1).sum()), len(found.test)
         told.append(
@@ -227,18 +224,9 @@ def notes(found: Found) -> list[str]:
     return told
 
 
-def _contradiction(given: Given) -> list[str]:
-    """That right answers are others than margins say."""
-    margin, correct = given.kept.get("margin"), given.kept.get("correct")
-    if margin is None or correct is None:
-        return []
-    share = contradiction(correct.astype(bool), margin)
-    if not share:
-        return []
-    return [
-        f"correct contradicts margin, which is above 0 where an answer is right, in {100 * share:.2g} % of all runs "
-        f"and examples: memorisation_raw and heldout_correct are of correct, memorisation is of both."
-    ]
+def _contradictions(given: Given) -> list[str]:
+    kept = {name: given.kept.get(name) for name in ("correct", "margin", "loss", "probability")}
+    return [found.note() for found in contradictions(**kept)]
 
 
 def _splits(inclusion: Bool[np.ndarray, "run example"], groups: Shaped[np.ndarray, "example"]) -> bool:

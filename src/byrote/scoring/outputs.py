@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 from byrote.scoring.arrays import as_array
+from byrote.scoring.contradictions import contradictions
 from byrote.scoring.shapes import both
 from byrote.scoring.visits import LOSS, MARGIN, class_visits
 
@@ -17,8 +18,6 @@ BLOCK = 2**20
 """Numbers looked at together."""
 LEAST = 1e-300
 """The smallest loss: its logarithm is finite."""
-MOST_CONTRADICTED = 0.5
-"""Of right answers, more than this share cannot be others than margins say by mistake."""
 SUMS_TO_ONE = 1e-3
 """Probabilities in half precision sum to 1 this nearly."""
 
@@ -135,33 +134,22 @@ def kept_outputs(
     """What was kept in place of logits, of each run and example one number or several.
 
     Raises:
-        ValueError: a probability outside [0, 1], a loss below 0, or right answers that contradict margins.
+        ValueError: a probability outside [0, 1], a loss below 0, or columns of which most contradict others.
     """
-    if correct is not None and margin is not None and (share := contradiction(correct, margin)) > MOST_CONTRADICTED:
-        raise ValueError(
-            f"Expected correct where margin is above 0, got the contrary in {100 * share:.3g} % of all runs and "
-            f"examples. Is one of them negated, of other targets or of other runs? margin is the target's logit minus "
-            f"the largest other."
-        )
     if probability is not None:
         _check_range(probability, low=0.0, high=1.0 + 1e-6, name="probability")
-        loss = -np.log(np.clip(probability, _step(probability), 1.0)) if loss is None else loss
     if loss is not None:
         _check_range(loss, low=-1e-6, high=np.inf, name="loss")
+    for found in contradictions(correct=correct, margin=margin, loss=loss, probability=probability):
+        if found.is_refused:
+            raise ValueError(found.refusal())
+    if loss is None and probability is not None:
+        loss = -np.log(np.clip(probability, _step(probability), 1.0))
+    if loss is not None:
         loss = np.maximum(loss, _step(loss))
     if correct is None and margin is not None:
         correct = margin > 0
     return Outputs(correct=correct, margin=margin, loss=loss, log_odds=margin if loss is None else _log_odds(loss))
-
-
-def contradiction(correct: Bool[np.ndarray, "run example"], margin: Num[np.ndarray, "run example"]) -> float:
-    """The share of runs and examples whose margin says the contrary of `correct`; of 0 and NaN it says nothing.
-
-    >>> contradiction(np.array([[True, False]]), np.array([[1.5, 0.5]]))
-    0.5
-    """
-    says = margin[known := (np.isfinite(margin) & (margin != 0))] > 0
-    return float((says != correct[known]).mean()) if len(says) else 0.0
 
 
 def correct_only(

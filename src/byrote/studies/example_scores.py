@@ -20,17 +20,13 @@ from byrote.measures import (
     memorisation,
     residual_suspicion,
 )
-from byrote.records import Run, Scores
+from byrote.records import LOSS_FITTED, MEMORISED, Run, Scores
 from byrote.studies.study import inclusion_mask, quality
 
-MEMORISED = 0.25
-"""The threshold of Feldman & Zhang 2020."""
 TOO_FEW = "too few runs"
 """The status of an example that no network, or every network, was trained on."""
 FALSE_SUSPECTS = 0.05
 """Regression: so many suspects there would be on average if all residuals were Gaussian."""
-LOSS_FITTED = 0.1
-"""Regression: an example is fitted when its squared error is below this share of the target's variance."""
 
 
 @final

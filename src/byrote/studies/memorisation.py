@@ -18,6 +18,8 @@ from byrote.measures import (
     proportion_interval,
 )
 from byrote.records import (
+    LOSS_FITTED,
+    MEMORISED,
     Column,
     Counts,
     Figure,
@@ -33,7 +35,7 @@ from byrote.records import (
 )
 from byrote.scoring import typed_table
 from byrote.studies.claims import NOTHING, claim
-from byrote.studies.example_scores import LOSS_FITTED, MEMORISED, TOO_FEW, ExampleScores, score_examples, suspects
+from byrote.studies.example_scores import TOO_FEW, ExampleScores, score_examples, suspects
 from byrote.studies.influence import find_influence, influence_columns, influence_gallery
 from byrote.studies.papers import FELDMAN
 from byrote.studies.showing import identified, shown, spread, target_text

@@ -11,6 +11,7 @@ from byrote.core import derive
 from byrote.data import Task
 from byrote.measures import memorisation
 from byrote.records import (
+    MEMORISED,
     Bars,
     Column,
     Finding,
@@ -26,7 +27,7 @@ from byrote.records import (
 from byrote.studies.bars_and_bands import bar
 from byrote.studies.certainty import crossed_interval
 from byrote.studies.claims import NOTHING, claim
-from byrote.studies.example_scores import MEMORISED, doubt, suspects
+from byrote.studies.example_scores import doubt, suspects
 from byrote.studies.papers import FELDMAN, NORTHCUTT
 from byrote.studies.study import (
     AbstractStudy,
