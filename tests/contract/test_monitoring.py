@@ -309,6 +309,15 @@ def test_the_table_and_the_page_hold_all_of_it(tmp_path: Path) -> None:
     watching(network()).report(tmp_path / "nothing.html")
 
 
+def test_what_there_was_no_time_for_is_said_in_place_of_an_empty_figure(tmp_path: Path) -> None:
+    monitor = watching(network(), overhead=1e-9)
+    monitor.step(1, lr=0.1)
+    page = monitor.report(tmp_path / "trajectory.html").read_text(encoding="utf-8")
+    assert "There is nothing to draw here." not in page
+    assert "Not measured: sharpness, stability, trace of the Fisher. So far 1e-07\N{NO-BREAK SPACE}% of the training" in page
+    assert "overhead=4e-09" in page
+
+
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

@@ -136,7 +136,7 @@ def trajectory(
         model=model,
         setting=(f"{objective.num_parameters:,} parameters", f"a probe of {sum(objective.counts):,} examples"),
         summary=_summary(rows, warned),
-        sections=tuple(_section(chapter, rows, notes) for chapter in CHAPTERS) + _warnings(warned),
+        sections=tuple(_section(chapter, rows, notes, overhead) for chapter in CHAPTERS) + _warnings(warned),
         facts=_facts(rows, overhead),
         provenance=provenance(
             seed=seed, device=str(weights.device), dtype=str(weights.dtype), num_threads=torch.get_num_threads()
@@ -157,12 +157,31 @@ def _summary(rows: Sequence[Row], warned: Sequence[Warned]) -> str:
     return "\n\n".join([text, *given])
 
 
-def _section(chapter: _Chapter, rows: Sequence[Row], notes: Sequence[str]) -> Section:
-    figures: list[Figure] = [_curves(plot, rows) for plot in chapter.plots]
+def _section(chapter: _Chapter, rows: Sequence[Row], notes: Sequence[str], overhead: float) -> Section:
     columns = {line.column for plot in chapter.plots for line in plot.lines}
-    own = tuple(note for note in notes if any(column in note for column in columns))
+    drawn = [_curves(plot, rows) for plot in chapter.plots]
+    figures: list[Figure] = [curves for curves in drawn if curves.series]
+    own = [note for note in notes if any(column in note for column in columns)]
+    missing = [curves.title for curves in drawn if not curves.series]
+    if missing and not own:
+        own.append(_not_yet(missing, overhead))
     return Section(
-        study="monitor", title=chapter.title, summary=chapter.summary, findings=(), figures=tuple(figures), notes=own
+        study="monitor",
+        title=chapter.title,
+        summary=chapter.summary,
+        findings=(),
+        figures=tuple(figures),
+        notes=tuple(own),
+    )
+
+
+def _not_yet(missing: Sequence[str], overhead: float) -> str:
+    names = ", ".join(name[0].lower() + name[1:] for name in missing)
+    if overhead == float("inf"):
+        return f"Not measured yet: {names}."
+    return (
+        f"Not measured: {names}. So far {100 * overhead:g} % of the training's time did not suffice. For more "
+        f"measurements give a smaller probe or allow more, Monitor(…, overhead={4 * overhead:g})."
     )
 
 
