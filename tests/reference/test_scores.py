@@ -241,8 +241,8 @@ def test_a_target_that_is_more_probable_than_not_is_the_answer(answer: str, sure
     some[tuple(sure[:3].T)] = False if answer == "correct" else -1.0
     table = byrote.scores(one.inclusion, **{answer: some, surety: kept[surety]})
     assert any(note.startswith(f"{answer} contradicts {surety}, in") for note in table.notes)
-    none = kept[answer] & False if answer == "correct" else -np.abs(margin)
-    with pytest.raises(ValueError, match=f"Expected {answer} .* where {surety} gives the target more than ½, got the"):
+    none = kept[answer] & False if answer == "correct" else -np.abs(margin) - 1
+    with pytest.raises(ValueError, match=f"Expected {answer} (to be true|in logits).*, got the contrary in"):
         byrote.scores(one.inclusion, **{answer: none, surety: kept[surety]})
 
 

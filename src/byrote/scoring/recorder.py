@@ -182,8 +182,11 @@ class Recorder:
             needs `fitted_below`. What is null for a reason has it in `notes`.
 
         Raises:
+            TypeError: threshold ids, of a recorder of numbers.
             ValueError: a threshold id is unknown, or what was recorded has a fault that only the device saw.
         """
+        if threshold_ids is not None and self._rule.regression:
+            raise TypeError("Expected no threshold_ids of a regression: the AUM, which they judge, is of classes.")
         rows = None if threshold_ids is None else self._ids.rows(list(threshold_ids)).cpu().numpy()
         table = recorded_table(self._all_seen(), names=self._ids.names, rule=self._rule, threshold_rows=rows)
         repeated = self._epoch.num_repeated
