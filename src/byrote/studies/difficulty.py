@@ -52,7 +52,6 @@ from byrote.scoring import (
     LossSensitivities,
     PredictionDepths,
     evenly_spaced,
-    reason_of,
     typed_table,
 )
 from byrote.studies.bars_and_bands import bar
@@ -73,7 +72,7 @@ from byrote.studies.study import (
     sampled_positions,
 )
 from byrote.studies.wording import decimal, p_text, percent, points
-from byrote.training import AbstractProbe, Given, batches
+from byrote.training import AbstractProbe, Given, batches, reason_of
 
 PROBING = 2
 """Measuring takes about so many times as long as the training itself; time for that is kept."""

@@ -1,6 +1,7 @@
 """The population engine: many runs trained at once, the same numbers however they are cut."""
 
 from byrote.training.nature import Method, Nature, inspect_model
+from byrote.training.optional import attempt, reason_of
 from byrote.training.paths import STACKS, Path, choose_path, threads
 from byrote.training.population import DTYPES, TrainingData, training_data
 from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Features, Given, GradientGram, LogSpaced, Moment
@@ -25,10 +26,12 @@ __all__ = [
     "Remembered",
     "RememberedPath",
     "TrainingData",
+    "attempt",
     "batches",
     "batchmates",
     "choose_path",
     "inspect_model",
+    "reason_of",
     "threads",
     "train",
     "training_data",

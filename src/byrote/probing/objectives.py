@@ -1,0 +1,94 @@
+"""The loss of every run's network on some of its training examples, as measures of curvature take it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from byrote.core import derive
+from byrote.measures import Objective, draw_batches
+from byrote.measures.curvature import Loss
+from byrote.training import Moment
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """Which training examples are looked at: mini-batches of one size, no example twice, the same at every moment."""
+
+    num_batches: int = 16
+    """At most; fewer where there are too few examples."""
+    batch_size: int = 64
+    """At most; smaller where two batches would not be filled."""
+    seed: int = 0
+    """Of the draw."""
+
+    def __post_init__(self) -> None:
+        if self.num_batches < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"Expected at least one batch of at least one example, got num_batches={self.num_batches!r} and "
+                f"batch_size={self.batch_size!r}."
+            )
+
+    def of(self, number: int) -> tuple[int, int]:
+        """Batches, and examples in each, out of so many examples.
+
+        >>> Examined(num_batches=4, batch_size=32).of(1000), Examined(num_batches=4, batch_size=32).of(50)
+        ((4, 32), (2, 25))
+        """
+        fewest = min(2, self.num_batches)
+        size = max(1, min(self.batch_size, number // fewest))
+        return max(1, min(self.num_batches, number // size)), size
+
+
+def objectives(moment: Moment, *, examined: Examined) -> Iterator[Objective]:
+    """Every run's in turn, on examples that it is trained on; one network, filled anew for each.
+
+    L(θ) is the mean over the examples of −log softmax(z)_y, or of the squared error of the standardised target: what
+    is learnt from, without regularisers and in evaluation mode.
+
+    Args:
+        moment: between two steps of a population.
+        examined: which examples.
+    """
+    loss = loss_of(regression=moment.regression)
+    for row, module in enumerate(moment.modules()):
+        yield Objective(module, loss=loss, batches=_batches(moment, row, examined))
+
+
+def loss_of(*, regression: bool) -> Loss:
+    """The loss that networks of byrote learn from, of each example of a batch (inputs, targets).
+
+    >>> model, x = nn.Linear(1, 1), torch.ones(2, 1)
+    >>> _ = nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
+    >>> loss_of(regression=True)(model, (x, torch.tensor([1.0, 2.0]))).tolist()
+    [1.0, 4.0]
+
+    Args:
+        regression: squared errors of standardised numbers; else cross-entropy of class codes.
+    """
+    return _number_losses if regression else _class_losses
+
+
+def _batches(moment: Moment, row: int, examined: Examined) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and targets."""
+    included = moment.included[row].nonzero()[:, 0]
+    count, size = examined.of(len(included))
+    drawn = draw_batches(
+        len(included), num_batches=count, batch_size=size, drawn="disjoint", seed=derive(examined.seed, "examined")
+    )
+    places = included[torch.as_tensor(drawn, device=included.device)]
+    return [(moment.inputs.take(own), moment.targets[row, own]) for own in places]
+
+
+def _class_losses(model: nn.Module, batch: Any) -> Float[Tensor, "example"]:
+    x, targets = batch
+    return nn.functional.cross_entropy(model(x), targets, reduction="none")
+
+
+def _number_losses(model: nn.Module, batch: Any) -> Float[Tensor, "example"]:
+    x, targets = batch
+    return (model(x).reshape(len(targets)) - targets).square()
