@@ -1,17 +1,23 @@
 """The loss of every run's network on some of its training examples, as measures of curvature take it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from byrote.core import derive
-from byrote.measures import Objective, draw_batches
-from byrote.measures.curvature import Loss
+from byrote.measures import Loss, Objective, draw_batches
 from byrote.training import Moment
+
+TOGETHER = 256
+"""Examples that go through a network at once where mini-batches do not matter."""
+
+Numbers = Mapping[str, float | Float[np.ndarray, "..."]]
+"""What is measured of one network, by name."""
 
 
 @final
@@ -21,7 +27,7 @@ class Examined:
 
     num_batches: int = 16
     """At most; fewer where there are too few examples."""
-    batch_size: int = 64
+    batch_size: int = 32
     """At most; smaller where two batches would not be filled."""
     seed: int = 0
     """Of the draw."""
@@ -44,7 +50,7 @@ class Examined:
         return max(1, min(self.num_batches, number // size)), size
 
 
-def objectives(moment: Moment, *, examined: Examined) -> Iterator[Objective]:
+def objectives(moment: Moment, *, examined: Examined, joined: bool = False) -> Iterator[Objective]:
     """Every run's in turn, on examples that it is trained on; one network, filled anew for each.
 
     L(θ) is the mean over the examples of −log softmax(z)_y, or of the squared error of the standardised target: what
@@ -53,10 +59,42 @@ def objectives(moment: Moment, *, examined: Examined) -> Iterator[Objective]:
     Args:
         moment: between two steps of a population.
         examined: which examples.
+        joined: whether mini-batches are put together, up to 256 examples, since products are then faster.
     """
     loss = loss_of(regression=moment.regression)
     for row, module in enumerate(moment.modules()):
-        yield Objective(module, loss=loss, batches=_batches(moment, row, examined))
+        places = _places(moment, row, examined)
+        parts = places.flatten().split(TOGETHER) if joined else places
+        yield Objective(
+            module, loss=loss, batches=[(moment.inputs.take(own), moment.targets[row, own]) for own in parts]
+        )
+
+
+def of_each_run(
+    moment: Moment,
+    *,
+    examined: Examined,
+    shapes: Mapping[str, tuple[int, ...]],
+    measure: Callable[[Objective], Numbers],
+    joined: bool = False,
+) -> dict[str, Float[Tensor, "run ..."]]:
+    """Measure every run's network; of one whose loss is not finite all numbers are NaN.
+
+    Args:
+        moment: between two steps of a population.
+        examined: on which examples.
+        shapes: of the numbers that are measured, by name.
+        measure: from an objective that is open.
+        joined: as for `objectives`.
+    """
+    found: dict[str, list[Tensor]] = {name: [] for name in shapes}
+    for objective in objectives(moment, examined=examined, joined=joined):
+        with objective.opened():
+            is_finite = np.isfinite(objective.value())
+            numbers = measure(objective) if is_finite else {}
+        for name, shape in shapes.items():
+            found[name].append(torch.as_tensor(numbers.get(name, np.full(shape, np.nan)), dtype=torch.float64))
+    return {name: torch.stack(rows) for name, rows in found.items()}
 
 
 def loss_of(*, regression: bool) -> Loss:
@@ -73,15 +111,14 @@ def loss_of(*, regression: bool) -> Loss:
     return _number_losses if regression else _class_losses
 
 
-def _batches(moment: Moment, row: int, examined: Examined) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and targets."""
+def _places(moment: Moment, row: int, examined: Examined) -> Tensor:
+    """Of the examples, batch by batch."""
     included = moment.included[row].nonzero()[:, 0]
     count, size = examined.of(len(included))
     drawn = draw_batches(
         len(included), num_batches=count, batch_size=size, drawn="disjoint", seed=derive(examined.seed, "examined")
     )
-    places = included[torch.as_tensor(drawn, device=included.device)]
-    return [(moment.inputs.take(own), moment.targets[row, own]) for own in places]
+    return included[torch.as_tensor(drawn, device=included.device)]
 
 
 def _class_losses(model: nn.Module, batch: Any) -> Float[Tensor, "example"]:
