@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from byrote.core import derive
@@ -48,6 +48,19 @@ class Examined:
         fewest = min(2, self.num_batches)
         size = max(1, min(self.batch_size, number // fewest))
         return max(1, min(self.num_batches, number // size)), size
+
+
+def drawn_places(number: int, *, examined: Examined, purpose: str = "examined") -> Int[np.ndarray, "batch example"]:
+    """Which of so many examples are looked at, batch by batch.
+
+    Args:
+        number: of examples to choose among.
+        examined: how many are chosen.
+        purpose: another one draws others.
+    """
+    count, size = examined.of(number)
+    seed = derive(examined.seed, purpose)
+    return draw_batches(number, num_batches=count, batch_size=size, drawn="disjoint", seed=seed)
 
 
 def objectives(moment: Moment, *, examined: Examined, joined: bool = False) -> Iterator[Objective]:
@@ -114,11 +127,7 @@ def loss_of(*, regression: bool) -> Loss:
 def _places(moment: Moment, row: int, examined: Examined) -> Tensor:
     """Of the examples, batch by batch."""
     included = moment.included[row].nonzero()[:, 0]
-    count, size = examined.of(len(included))
-    drawn = draw_batches(
-        len(included), num_batches=count, batch_size=size, drawn="disjoint", seed=derive(examined.seed, "examined")
-    )
-    return included[torch.as_tensor(drawn, device=included.device)]
+    return included[torch.as_tensor(drawn_places(len(included), examined=examined), device=included.device)]
 
 
 def _class_losses(model: nn.Module, batch: Any) -> Float[Tensor, "example"]:
