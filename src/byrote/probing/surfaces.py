@@ -11,7 +11,8 @@ from torch import Tensor
 
 from byrote.measures import Objective
 from byrote.measures.curvature import LossSurface, SplitSurface, loss_surface, random_directions, right_class
-from byrote.probing.objectives import Examined, heldout_batches, objectives
+from byrote.probing.objectives import Examined, objectives
+from byrote.probing.restored import heldout_batches
 from byrote.training import AbstractProbe, Given, LogSpaced, Moment, attempt
 
 
@@ -50,7 +51,7 @@ class LossSurfaces(AbstractProbe):
         return attempt(lambda: self._computed(moment), num_runs=len(moment.targets), optional=self.optional)
 
     def _computed(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
-        held_out = heldout_batches(moment, examined=self.examined)
+        held_out = heldout_batches(moment.heldout, moment.heldout_targets, examined=self.examined)
         found: list[dict[str, np.ndarray]] = []
         for objective in objectives(moment, examined=self.examined):
             values: dict[str, np.ndarray] = {}
