@@ -303,6 +303,21 @@ def colour_gallery() -> Gallery:
     return Gallery(title="Colour", items=(GalleryItem(id="c", content=content, target="3.25"),))
 
 
+def scattered() -> Curves:
+    return Curves(
+        title="Held-out accuracy beside sharpness",
+        x_label="sharpness, log scale",
+        y_label="held-out accuracy",
+        series=(
+            Series(name="own recipe", x=(1.0, 1.4, 2.0), y=(0.97, 0.975, 0.96)),
+            Series(name="SAM", x=(0.2, 0.3, None), y=(0.97, 0.98, 0.97)),
+        ),
+        log_x=True,
+        points=True,
+        caption="A made-up dot for every network.",
+    )
+
+
 def loss_plane() -> Heatmap:
     axis = tuple(step / 10 for step in range(-10, 11))
     return Heatmap(
@@ -348,6 +363,7 @@ def every_figure() -> tuple[Figure, ...]:
         row_gallery(),
         text_gallery(),
         colour_gallery(),
+        scattered(),
         loss_plane(),
         layer_pairs(),
     )

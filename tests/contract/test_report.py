@@ -175,7 +175,7 @@ def test_a_band_has_a_shape_for_every_stretch() -> None:
 
 def test_plotly_knows_every_attribute_that_is_used() -> None:
     outline = Outline(render(every_kind_record()))
-    assert len(outline.plots) == 8
+    assert len(outline.plots) == 9
     for plot in outline.plots:
         text = re.sub(r'"--[a-z0-9-]+(/[\d.]+)?"', '"#123456"', json.dumps(plot))
         spec = json.loads(text)
@@ -193,6 +193,14 @@ def test_every_colour_that_is_used_is_defined_in_light_and_in_dark() -> None:
     used |= set(re.findall(r"var\((--[a-z0-9-]+)\)", css)) - {"--serif", "--sans", "--mono", "--aspect", "--drawn"}
     assert {"--series-1", "--learnt", "--paper"} <= used
     assert used <= set(light) == set(dark)
+
+
+def test_points_are_not_joined_and_say_where_they_are() -> None:
+    line = Series(name="a", x=(1.0, 2.0, 3.0), y=(0.5, None, 0.25))
+    outline = Outline(render(with_figures(Curves(title="t", x_label="x", y_label="y", series=(line,), points=True))))
+    assert outline.plots[0]["traces"][0]["mode"] == "markers"
+    [described] = [a["aria-label"] for _, a in outline.elements if a.get("class") == "plot"]
+    assert described == "t. a: 3 dots from 1.00 to 3.00 across and 0.250 to 0.500 up."
 
 
 def test_a_heatmap_says_where_it_is_lowest_and_highest_and_where_its_path_ends() -> None:

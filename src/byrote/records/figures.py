@@ -34,6 +34,8 @@ class Curves:
     reference: float | None = None
     """A horizontal line, such as chance."""
     reference_label: str = ""
+    points: bool = False
+    """Dots alone, not joined by lines."""
     kind: Literal["curves"] = "curves"
 
 
