@@ -20,6 +20,22 @@ CLAIMS = {
     "membership": ("members-cannot-be-told", "few-members-are-caught"),
     "labels": ("labels-are-right",),
     "difficulty": ("examples-differ-in-difficulty", "sensitivity-is-uneven", "random-labels-make-inputs-critical"),
+    "early-phase": (
+        "rate-lowers-gradient-variance",
+        "rate-lowers-sharpness",
+        "rate-improves-conditioning",
+        "small-rate-raises-fisher",
+        "small-batch-lowers-gradient-variance",
+        "small-batch-lowers-sharpness",
+        "small-batch-improves-conditioning",
+        "peak-is-early",
+        "barrier-falls",
+        "early-decay-counts",
+        "penalty-lowers-fisher",
+        "penalty-helps-small-rate",
+        "penalty-resists-flipped-labels",
+        "edge-of-stability",
+    ),
     "worth": ("memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"),
 }
 """Each study's claims that can be insisted on."""

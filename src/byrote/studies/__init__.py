@@ -2,6 +2,7 @@
 
 from byrote.studies.background import Background
 from byrote.studies.difficulty import Difficulty
+from byrote.studies.early_phase import EarlyPhase
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.membership import Membership
@@ -19,6 +20,7 @@ __all__ = [
     "AbstractStudy",
     "Background",
     "Difficulty",
+    "EarlyPhase",
     "Labels",
     "Lookup",
     "Membership",

@@ -16,11 +16,7 @@ FRANKLE = (
 )
 KESKAR = "Keskar et al. 2017, On large-batch training for deep learning, https://arxiv.org/abs/1609.04836"
 CARLINI = "Carlini et al. 2022, Membership inference attacks from first principles, https://arxiv.org/abs/2112.03570"
-STEP_LENGTH = "Jastrzębski et al. 2019, On the relation between the sharpest directions of DNN loss and the SGD step length, https://arxiv.org/abs/1807.05031"
 BREAK_EVEN = "Jastrzębski et al. 2020, The break-even point on optimization trajectories of deep neural networks, https://arxiv.org/abs/2002.09572"
 EXPLOSION = "Jastrzębski et al. 2021, Catastrophic Fisher explosion: early phase Fisher matrix impacts generalization, https://arxiv.org/abs/2012.14193"
 COHEN = "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, https://arxiv.org/abs/2103.00065"
 GOLATKAR = "Golatkar et al. 2019, Time matters in regularizing deep networks, https://arxiv.org/abs/1905.13277"
-FRANKLE = (
-    "Frankle et al. 2020, Linear mode connectivity and the lottery ticket hypothesis, https://arxiv.org/abs/1912.05671"
-)

@@ -6,7 +6,7 @@ from byrote.training.paths import STACKS, Path, choose_path, threads
 from byrote.training.population import DTYPES, TrainingData, training_data
 from byrote.training.probes import AbstractProbe, Answers, Checkpoint, Features, Given, GradientGram, LogSpaced, Moment
 from byrote.training.remembered import Remembered, RememberedPath
-from byrote.training.rules import batches, batchmates
+from byrote.training.rules import Clock, Phase, batches, batchmates, learning_rate, phases
 from byrote.training.train import train
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "AbstractProbe",
     "Answers",
     "Checkpoint",
+    "Clock",
     "Features",
     "Given",
     "GradientGram",
@@ -23,6 +24,7 @@ __all__ = [
     "Moment",
     "Nature",
     "Path",
+    "Phase",
     "Remembered",
     "RememberedPath",
     "TrainingData",
@@ -31,6 +33,8 @@ __all__ = [
     "batchmates",
     "choose_path",
     "inspect_model",
+    "learning_rate",
+    "phases",
     "reason_of",
     "threads",
     "train",

@@ -1,0 +1,323 @@
+"""What the study of the early phase trains, all of it around the learner's own recipe."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from byrote.core import derive
+from byrote.data import Task
+from byrote.probing import BatchGradients, CriticalStep, Examined, FisherTrace, SharpestSteps, TopCurvature
+from byrote.records import (
+    SAM,
+    SGD,
+    Adam,
+    Constant,
+    CorruptedLabels,
+    Learner,
+    Optimiser,
+    Recipe,
+    Regularisers,
+    RunSpec,
+    Sample,
+    TrueLabels,
+)
+from byrote.studies.recipe_changes import always, at_rate, batch_of, decay_of, from_step, with_batch, with_decay
+from byrote.studies.study import StudyBudget, run_seed, sampled
+from byrote.studies.watching import moments
+from byrote.training import AbstractProbe, Checkpoint, Given, batches
+
+NAME = "early-phase"
+RATES = (1.0, 10**-0.5, 0.1)
+"""Times the recipe's learning rate."""
+BATCHES = (1, 4, 16)
+"""Times the recipe's batch size; parts of it where batches cannot be larger."""
+NUM_BRANCHES = 4
+"""Places at which the learning rate falls, besides the start."""
+EARLIEST, LATEST = 1 / 200, 1 / 2
+"""Of the training, between which these lie."""
+DECAY = 5e-4
+"""Weight decay where the recipe has none."""
+PENALTY = 0.1
+"""Fisher penalty where the recipe has none."""
+FLIPPED = 0.2
+"""Of the labels are drawn anew."""
+EDGE_EXAMPLES = 400
+EDGE_STEPS = 400
+"""Of full-batch training, at most."""
+EDGE_MOMENTS = 16
+DEARER = 1.5
+"""A gradient that a probe takes, against one of the training."""
+
+GRADIENTS, CURVATURE, FISHER, REACH = "gradients", "curvature", "fisher", "reach"
+STEPS, PATH, END, EDGE = "steps", "path", "end", "edge"
+COSTS = {GRADIENTS: 1.7, CURVATURE: 15.3, FISHER: 4.3, REACH: 4.5, STEPS: 20.0, EDGE: 11.3}
+"""Gradients that a probe takes at a moment."""
+
+
+class Kind(NamedTuple):
+    """One condition of the study; its networks differ in their seed alone."""
+
+    name: str
+    recipe: Recipe
+    sample: Sample | None
+    flipped: bool = False
+    """Whether a part of the labels is drawn anew."""
+
+
+class Decays(NamedTuple):
+    """When weights decay."""
+
+    throughout: Kind
+    first: Kind
+    second: Kind
+    never: Kind
+
+
+class Penalties(NamedTuple):
+    """A tenth of the learning rate, with and without a Fisher penalty."""
+
+    without: Kind
+    penalised: Kind
+    flipped: Kind
+    flipped_penalised: Kind
+
+
+class Design(NamedTuple):
+    """Everything that is trained for one seed."""
+
+    own: Kind
+    rates: tuple[Kind, ...]
+    """From the recipe's own down to a tenth."""
+    batches: tuple[Kind, ...]
+    """From the smallest up; fewer than two where there are too few examples."""
+    branches: Mapping[int, Kind]
+    """By the step from which the learning rate is a tenth, ascending from 0."""
+    decays: Decays | None
+    """None where a training has no two halves."""
+    penalties: Penalties
+    edge: Kind | None
+    """Full batches; None where no stability limit is known."""
+    weight_decay: float
+    penalty: float
+
+    @property
+    def slow(self) -> Kind:
+        """A tenth of the learning rate."""
+        return self.rates[-1]
+
+    @property
+    def grid(self) -> tuple[Kind, ...]:
+        """Other learning rates and batch sizes, one at a time."""
+        return tuple(dict.fromkeys((*self.rates, *self.batches)))
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """All, most important first."""
+        grid = (self.own, self.slow, *self.batches[::-1], *self.rates)
+        decays = () if self.decays is None else self.decays
+        edge = () if self.edge is None else (self.edge,)
+        return tuple(dict.fromkeys((*grid, *self.branches.values(), *decays, *self.penalties, *edge)))
+
+
+def design(task: Task, learner: Learner, budget: StudyBudget) -> Design:
+    """What is trained on a task; the same for every seed."""
+    own = sampled(learner, task, budget.sample)
+    number = len(task.train) if budget.sample is None else min(budget.sample.train, len(task.train))
+    return _design(own.recipe, budget.sample, number, min(len(task.test), EDGE_EXAMPLES), budget.seed)
+
+
+def spec_of(kind: Kind, task: Task, learner: Learner, budget: StudyBudget, *, index: int) -> RunSpec:
+    """The network of a seed."""
+    seed = run_seed(budget, index)
+    labels = CorruptedLabels(fraction=FLIPPED, draw=derive(seed, "flipped labels")) if kind.flipped else TrueLabels()
+    own = Learner(model=learner.model, recipe=kind.recipe)
+    return RunSpec(task=task.fingerprint, learner=own, seed=seed, order=seed, labels=labels, sample=kind.sample)
+
+
+@lru_cache(maxsize=64)
+def _design(recipe: Recipe, sample: Sample | None, number: int, edge_tests: int, draw: int) -> Design:
+    own = Kind("own recipe", recipe, sample)
+    rates = tuple(
+        own if factor == 1 else Kind(_rate_name(recipe, factor), always(recipe, at_rate(factor)), sample)
+        for factor in RATES
+    )
+    total = total_steps(recipe, number)
+    places = sorted(set(np.geomspace(max(1, EARLIEST * total), LATEST * total, NUM_BRANCHES).astype(int).tolist()))
+    later = {
+        step: Kind(f"{_rate_name(recipe, RATES[-1])} from step {step:,}", _slowed(recipe, step), sample)
+        for step in places
+        if 1 <= step < total
+    }
+    weight_decay = decay_of(recipe) or DECAY
+    penalty = recipe.regularisers.fisher_penalty or PENALTY
+    return Design(
+        own=own,
+        rates=rates,
+        batches=_batches(own, number),
+        branches={0: rates[-1], **later},
+        decays=_decays(own, weight_decay, half=total // 2),
+        penalties=_penalties(rates[-1], penalty),
+        edge=_edge(recipe, sample, number, edge_tests, draw),
+        weight_decay=weight_decay,
+        penalty=penalty,
+    )
+
+
+def total_steps(recipe: Recipe, number: int) -> int:
+    """Optimiser steps of a training on so many examples."""
+    spec = RunSpec(task="", learner=Learner(model=_no_network, recipe=recipe), seed=0, order=0)
+    return sum(map(len, batches(spec, num_examples=number)))
+
+
+def _no_network() -> None:
+    """Stands for a network where only the recipe matters."""
+
+
+def _rate_name(recipe: Recipe, factor: float) -> str:
+    return f"rate {factor * recipe.optimiser.lr:.3g}"
+
+
+def _slowed(recipe: Recipe, step: int) -> Recipe:
+    return from_step(recipe, step, at_rate(RATES[-1]))
+
+
+def _batches(own: Kind, number: int) -> tuple[Kind, ...]:
+    """At least four times apart from one to the next, but for the largest, which may be all examples."""
+    size = batch_of(own.recipe.batch_size, number)
+    larger = sorted({min(number, times * size) for times in BATCHES} - {size})
+    smaller = sorted({max(1, size // times) for times in BATCHES} - {size})
+    sizes = [size, *larger] if larger else [*smaller, size]
+    return tuple(
+        own
+        if one == size
+        else Kind(f"batches of {one:,}", with_batch(own.recipe, one, num_examples=number), own.sample)
+        for one in sizes
+    )
+
+
+def _decays(own: Kind, weight_decay: float, *, half: int) -> Decays | None:
+    if half < 1:
+        return None
+    on, off = with_decay(weight_decay), with_decay(0.0)
+    recipes = {
+        "decay throughout": always(own.recipe, on),
+        "decay in the first half": from_step(always(own.recipe, on), half, off),
+        "decay in the second half": from_step(always(own.recipe, off), half, on),
+        "no decay": always(own.recipe, off),
+    }
+    return Decays(
+        *(own if made == own.recipe else own._replace(name=name, recipe=made) for name, made in recipes.items())
+    )
+
+
+def _penalties(slow: Kind, penalty: float) -> Penalties:
+    without, penalised = _penalised(slow.recipe, 0.0), _penalised(slow.recipe, penalty)
+    plain = slow if without == slow.recipe else slow._replace(name=f"{slow.name}, no penalty", recipe=without)
+    held = slow if penalised == slow.recipe else slow._replace(name=f"{slow.name}, penalty", recipe=penalised)
+    flipped = slow._replace(name="flipped labels", recipe=without, flipped=True)
+    return Penalties(plain, held, flipped, flipped._replace(name="flipped labels, penalty", recipe=penalised))
+
+
+def _penalised(recipe: Recipe, penalty: float) -> Recipe:
+    def changed(own: Regularisers) -> Regularisers:
+        return replace(own, fisher_penalty=penalty)
+
+    switches = tuple(replace(switch, regularisers=changed(switch.regularisers)) for switch in recipe.switches)
+    return replace(recipe, regularisers=changed(recipe.regularisers), switches=switches)
+
+
+def _edge(recipe: Recipe, sample: Sample | None, number: int, tests: int, draw: int) -> Kind | None:
+    """As many full-batch steps as the training has steps, at a constant rate, on a part of the task."""
+    if limit_of(recipe.optimiser) is None:
+        return None
+    small = sample if number <= EDGE_EXAMPLES else Sample(train=EDGE_EXAMPLES, test=tests, draw=draw)
+    full = replace(
+        recipe,
+        batch_size="all",
+        epochs=min(EDGE_STEPS, total_steps(recipe, number)),
+        schedule=Constant(),
+        regularisers=Regularisers(),
+        switches=(),
+    )
+    return Kind("full batches", full, small)
+
+
+def limit_of(optimiser: Optimiser) -> Optimiser | None:
+    """The optimiser, if a sharpness is known beyond which its steps grow."""
+    if isinstance(optimiser, SAM) or (isinstance(optimiser, Adam) and optimiser.weight_decay):
+        return None
+    return optimiser
+
+
+def is_plain(optimiser: Optimiser) -> bool:
+    """Whether it is gradient descent, of which a break-even point is known."""
+    return isinstance(optimiser, SGD)
+
+
+def probes_of(made: Design, kind: Kind, *, number: int) -> dict[str, AbstractProbe]:
+    """What is asked of the networks of one condition, by what it is called here.
+
+    Args:
+        made: the whole design.
+        kind: one of its conditions.
+        number: of training examples.
+    """
+    recipe = kind.recipe
+    asked: dict[str, AbstractProbe] = {}
+    if kind == made.edge:
+        total = total_steps(recipe, min(number, EDGE_EXAMPLES))
+        at = Given(steps=tuple(sorted(set(np.linspace(0, total, EDGE_MOMENTS).round().astype(int).tolist()))))
+        whole = Examined(num_batches=1, batch_size=EDGE_EXAMPLES)
+        return {EDGE: TopCurvature(at=at, examined=whole, among_examples=False, optional=True)}
+    total = total_steps(recipe, number)
+    at = moments(total, epochs=recipe.epochs)
+    if kind in made.grid:
+        asked |= _along(recipe, at, number)
+    if kind in made.penalties:
+        asked[FISHER] = FisherTrace(at=at, optional=True)
+    if kind in made.branches.values():
+        asked[END] = Checkpoint(at=Given(steps=(total,)))
+    if kind == made.own:
+        few = at.steps[:: max(1, len(at.steps) // 4)]
+        asked[PATH] = Checkpoint(at=Given(steps=tuple(sorted({*few, total}))))
+        asked[STEPS] = SharpestSteps(learning_rate=recipe.optimiser.lr, at=Given(steps=_three(at)), optional=True)
+    return asked
+
+
+def _along(recipe: Recipe, at: Given, number: int) -> dict[str, AbstractProbe]:
+    examined = Examined()
+    size = batch_of(recipe.batch_size, number)
+    parts = max(1, math.ceil(examined.num_batches * examined.batch_size / size))
+    return {
+        GRADIENTS: BatchGradients(at=at, optional=True),
+        CURVATURE: TopCurvature(at=at, optional=True),
+        FISHER: FisherTrace(at=at, optional=True),
+        REACH: CriticalStep(
+            learning_rate=recipe.optimiser.lr,
+            at=at,
+            examined=Examined(num_batches=parts, batch_size=size),
+            optional=True,
+        ),
+    }
+
+
+def _three(at: Given) -> tuple[int, ...]:
+    """Early, in the middle on a logarithmic scale, and late."""
+    steps = at.steps[1:]
+    return tuple(sorted({steps[0], steps[len(steps) // 2], steps[-1]}))
+
+
+def as_long(made: Design, kind: Kind, *, number: int) -> int:
+    """How many times the training of one of its networks all its probes take, about."""
+    examined = Examined()
+    looked_at = min(number, examined.num_batches * examined.batch_size)
+    trained_on = min(number, EDGE_EXAMPLES) if kind == made.edge else number
+    total = total_steps(kind.recipe, trained_on)
+    gradients = sum(
+        COSTS.get(name, 0.0) * len(probe.steps(total)) for name, probe in probes_of(made, kind, number=number).items()
+    )
+    return math.ceil(DEARER * gradients * looked_at / (kind.recipe.epochs * trained_on))
