@@ -31,12 +31,8 @@ from byrote.studies.watching import moments
 from byrote.training import AbstractProbe, Checkpoint, Given, batches
 
 NAME = "early-phase"
-RATES = (1.0, 10**-0.5, 0.1)
+SLOW = 0.1
 """Times the recipe's learning rate."""
-BATCHES = (1, 4, 16)
-"""Times the recipe's batch size; parts of it where batches cannot be larger."""
-NUM_BRANCHES = 4
-"""Places at which the learning rate falls, besides the start."""
 EARLIEST, LATEST = 1 / 200, 1 / 2
 """Of the training, between which these lie."""
 DECAY = 5e-4
@@ -45,10 +41,9 @@ PENALTY = 0.1
 """Fisher penalty where the recipe has none."""
 FLIPPED = 0.2
 """Of the labels are drawn anew."""
-EDGE_EXAMPLES = 400
-EDGE_STEPS = 400
-"""Of full-batch training, at most."""
-EDGE_MOMENTS = 16
+EDGE_MOMENTS = 12
+PENALISED = 2
+"""Gradients that a step with a Fisher penalty takes besides its own."""
 DEARER = 1.5
 """A gradient that a probe takes, against one of the training."""
 
@@ -56,6 +51,27 @@ GRADIENTS, CURVATURE, FISHER, REACH = "gradients", "curvature", "fisher", "reach
 STEPS, PATH, END, EDGE = "steps", "path", "end", "edge"
 COSTS = {GRADIENTS: 1.7, CURVATURE: 15.3, FISHER: 4.3, REACH: 4.5, STEPS: 20.0, EDGE: 11.3}
 """Gradients that a probe takes at a moment."""
+
+
+class Extent(NamedTuple):
+    """How much is looked at."""
+
+    rates: tuple[float, ...]
+    """Times the recipe's learning rate."""
+    batches: tuple[int, ...]
+    """Times the recipe's batch size; parts of it where batches cannot be larger."""
+    num_branches: int
+    """Steps at which the learning rate falls, besides the start."""
+    num_moments: int
+    """Of a training."""
+    examined: Examined
+    edge: int
+    """Examples, and steps, of full-batch training."""
+
+
+WHOLE = Extent((1.0, 10**-0.5, SLOW), (1, 4, 16), 4, 12, Examined(num_batches=16, batch_size=32), 400)
+BRIEF = Extent((1.0, SLOW), (1, 16), 3, 8, Examined(num_batches=16, batch_size=16), 200)
+"""Where time is short, so that a sample of the task is looked at."""
 
 
 class Kind(NamedTuple):
@@ -89,6 +105,7 @@ class Penalties(NamedTuple):
 class Design(NamedTuple):
     """Everything that is trained for one seed."""
 
+    extent: Extent
     own: Kind
     rates: tuple[Kind, ...]
     """From the recipe's own down to a tenth."""
@@ -127,7 +144,8 @@ def design(task: Task, learner: Learner, budget: StudyBudget) -> Design:
     """What is trained on a task; the same for every seed."""
     own = sampled(learner, task, budget.sample)
     number = len(task.train) if budget.sample is None else min(budget.sample.train, len(task.train))
-    return _design(own.recipe, budget.sample, number, min(len(task.test), EDGE_EXAMPLES), budget.seed)
+    extent = WHOLE if budget.sample is None else BRIEF
+    return _design(own.recipe, budget.sample, extent, number, min(len(task.test), extent.edge), budget.seed)
 
 
 def spec_of(kind: Kind, task: Task, learner: Learner, budget: StudyBudget, *, index: int) -> RunSpec:
@@ -139,29 +157,32 @@ def spec_of(kind: Kind, task: Task, learner: Learner, budget: StudyBudget, *, in
 
 
 @lru_cache(maxsize=64)
-def _design(recipe: Recipe, sample: Sample | None, number: int, edge_tests: int, draw: int) -> Design:
+def _design(recipe: Recipe, sample: Sample | None, extent: Extent, number: int, edge_tests: int, draw: int) -> Design:
     own = Kind("own recipe", recipe, sample)
     rates = tuple(
         own if factor == 1 else Kind(_rate_name(recipe, factor), always(recipe, at_rate(factor)), sample)
-        for factor in RATES
+        for factor in extent.rates
     )
     total = total_steps(recipe, number)
-    places = sorted(set(np.geomspace(max(1, EARLIEST * total), LATEST * total, NUM_BRANCHES).astype(int).tolist()))
+    places = sorted(
+        set(np.geomspace(max(1, EARLIEST * total), LATEST * total, extent.num_branches).astype(int).tolist())
+    )
     later = {
-        step: Kind(f"{_rate_name(recipe, RATES[-1])} from step {step:,}", _slowed(recipe, step), sample)
+        step: Kind(f"{_rate_name(recipe, SLOW)} from step {step:,}", _slowed(recipe, step), sample)
         for step in places
         if 1 <= step < total
     }
     weight_decay = decay_of(recipe) or DECAY
     penalty = recipe.regularisers.fisher_penalty or PENALTY
     return Design(
+        extent=extent,
         own=own,
         rates=rates,
-        batches=_batches(own, number),
+        batches=_batches(own, extent, number),
         branches={0: rates[-1], **later},
         decays=_decays(own, weight_decay, half=total // 2),
         penalties=_penalties(rates[-1], penalty),
-        edge=_edge(recipe, sample, number, edge_tests, draw),
+        edge=_edge(recipe, sample, extent, number, edge_tests, draw),
         weight_decay=weight_decay,
         penalty=penalty,
     )
@@ -182,14 +203,14 @@ def _rate_name(recipe: Recipe, factor: float) -> str:
 
 
 def _slowed(recipe: Recipe, step: int) -> Recipe:
-    return from_step(recipe, step, at_rate(RATES[-1]))
+    return from_step(recipe, step, at_rate(SLOW))
 
 
-def _batches(own: Kind, number: int) -> tuple[Kind, ...]:
+def _batches(own: Kind, extent: Extent, number: int) -> tuple[Kind, ...]:
     """At least four times apart from one to the next, but for the largest, which may be all examples."""
     size = batch_of(own.recipe.batch_size, number)
-    larger = sorted({min(number, times * size) for times in BATCHES} - {size})
-    smaller = sorted({max(1, size // times) for times in BATCHES} - {size})
+    larger = sorted({min(number, times * size) for times in extent.batches} - {size})
+    smaller = sorted({max(1, size // times) for times in extent.batches} - {size})
     sizes = [size, *larger] if larger else [*smaller, size]
     return tuple(
         own
@@ -230,15 +251,15 @@ def _penalised(recipe: Recipe, penalty: float) -> Recipe:
     return replace(recipe, regularisers=changed(recipe.regularisers), switches=switches)
 
 
-def _edge(recipe: Recipe, sample: Sample | None, number: int, tests: int, draw: int) -> Kind | None:
+def _edge(recipe: Recipe, sample: Sample | None, extent: Extent, number: int, tests: int, draw: int) -> Kind | None:
     """As many full-batch steps as the training has steps, at a constant rate, on a part of the task."""
     if limit_of(recipe.optimiser) is None:
         return None
-    small = sample if number <= EDGE_EXAMPLES else Sample(train=EDGE_EXAMPLES, test=tests, draw=draw)
+    small = sample if number <= extent.edge else Sample(train=extent.edge, test=tests, draw=draw)
     full = replace(
         recipe,
         batch_size="all",
-        epochs=min(EDGE_STEPS, total_steps(recipe, number)),
+        epochs=min(extent.edge, total_steps(recipe, number)),
         schedule=Constant(),
         regularisers=Regularisers(),
         switches=(),
@@ -269,33 +290,37 @@ def probes_of(made: Design, kind: Kind, *, number: int) -> dict[str, AbstractPro
     recipe = kind.recipe
     asked: dict[str, AbstractProbe] = {}
     if kind == made.edge:
-        total = total_steps(recipe, min(number, EDGE_EXAMPLES))
+        total = total_steps(recipe, min(number, made.extent.edge))
         at = Given(steps=tuple(sorted(set(np.linspace(0, total, EDGE_MOMENTS).round().astype(int).tolist()))))
-        whole = Examined(num_batches=1, batch_size=EDGE_EXAMPLES)
+        whole = Examined(num_batches=1, batch_size=made.extent.edge)
         return {EDGE: TopCurvature(at=at, examined=whole, among_examples=False, optional=True)}
     total = total_steps(recipe, number)
-    at = moments(total, epochs=recipe.epochs)
+    at = moments(total, epochs=recipe.epochs, number=made.extent.num_moments)
     if kind in made.grid:
-        asked |= _along(recipe, at, number)
+        asked |= _along(recipe, at, made.extent.examined, number)
     if kind in made.penalties:
-        asked[FISHER] = FisherTrace(at=at, optional=True)
+        asked[FISHER] = FisherTrace(at=at, examined=made.extent.examined, optional=True)
     if kind in made.branches.values():
         asked[END] = Checkpoint(at=Given(steps=(total,)))
     if kind == made.own:
         few = at.steps[:: max(1, len(at.steps) // 4)]
         asked[PATH] = Checkpoint(at=Given(steps=tuple(sorted({*few, total}))))
-        asked[STEPS] = SharpestSteps(learning_rate=recipe.optimiser.lr, at=Given(steps=_three(at)), optional=True)
+        asked[STEPS] = SharpestSteps(
+            learning_rate=recipe.optimiser.lr,
+            at=Given(steps=_early_and_late(at, few=made.extent == BRIEF)),
+            examined=made.extent.examined,
+            optional=True,
+        )
     return asked
 
 
-def _along(recipe: Recipe, at: Given, number: int) -> dict[str, AbstractProbe]:
-    examined = Examined()
+def _along(recipe: Recipe, at: Given, examined: Examined, number: int) -> dict[str, AbstractProbe]:
     size = batch_of(recipe.batch_size, number)
     parts = max(1, math.ceil(examined.num_batches * examined.batch_size / size))
     return {
-        GRADIENTS: BatchGradients(at=at, optional=True),
-        CURVATURE: TopCurvature(at=at, optional=True),
-        FISHER: FisherTrace(at=at, optional=True),
+        GRADIENTS: BatchGradients(at=at, examined=examined, optional=True),
+        CURVATURE: TopCurvature(at=at, examined=examined, optional=True),
+        FISHER: FisherTrace(at=at, examined=examined, optional=True),
         REACH: CriticalStep(
             learning_rate=recipe.optimiser.lr,
             at=at,
@@ -305,19 +330,21 @@ def _along(recipe: Recipe, at: Given, number: int) -> dict[str, AbstractProbe]:
     }
 
 
-def _three(at: Given) -> tuple[int, ...]:
-    """Early, in the middle on a logarithmic scale, and late."""
+def _early_and_late(at: Given, *, few: bool) -> tuple[int, ...]:
+    """After the first steps, in the middle on a logarithmic scale, and at the end; or in the middle alone."""
     steps = at.steps[1:]
-    return tuple(sorted({steps[0], steps[len(steps) // 2], steps[-1]}))
+    middle = steps[len(steps) // 2]
+    return (middle,) if few else tuple(sorted({steps[0], middle, steps[-1]}))
 
 
 def as_long(made: Design, kind: Kind, *, number: int) -> int:
-    """How many times the training of one of its networks all its probes take, about."""
-    examined = Examined()
-    looked_at = min(number, examined.num_batches * examined.batch_size)
-    trained_on = min(number, EDGE_EXAMPLES) if kind == made.edge else number
+    """How many times the training of one of its networks its probes and its Fisher penalty take, about."""
+    examined = made.extent.examined
+    trained_on = min(number, made.extent.edge) if kind == made.edge else number
+    looked_at = trained_on if kind == made.edge else min(number, examined.num_batches * examined.batch_size)
     total = total_steps(kind.recipe, trained_on)
     gradients = sum(
         COSTS.get(name, 0.0) * len(probe.steps(total)) for name, probe in probes_of(made, kind, number=number).items()
     )
-    return math.ceil(DEARER * gradients * looked_at / (kind.recipe.epochs * trained_on))
+    further = PENALISED if kind.recipe.regularisers.fisher_penalty else 0
+    return further + math.ceil(DEARER * gradients * looked_at / (kind.recipe.epochs * trained_on))

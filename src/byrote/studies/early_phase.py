@@ -10,7 +10,7 @@ from jaxtyping import Float
 from byrote.core import ByroteError
 from byrote.data import Task
 from byrote.measures import travel
-from byrote.probing import Examined, SharpestSteps
+from byrote.probing import SharpestSteps
 from byrote.records import (
     SAM,
     SGD,
@@ -269,7 +269,7 @@ def _notes(results: Results, budget: StudyBudget, made: Design, seen: Seen, why_
 
 
 def _how_notes(made: Design) -> tuple[str, ...]:
-    examined = Examined()
+    examined = made.extent.examined
     most = EXAMINED.num_batches * EXAMINED.batch_size
     return (
         "Intervals of claims that compare the same two conditions are widened so that all of these hold together with "
@@ -329,4 +329,8 @@ def _sample_notes(task: Task, budget: StudyBudget, made: Design) -> Iterator[str
             f"{counted(made.edge.recipe.epochs, one='step', many='steps')}."
         )
     if budget.sample is not None:
+        yield (
+            "There was no time for the whole task, nor for learning rates and batch sizes between the extremes; "
+            "moments and examples that are looked at are fewer, too."
+        )
         yield f"This study looks at {describe_sample(task, budget.sample, test=True)}."

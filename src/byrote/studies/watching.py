@@ -16,8 +16,6 @@ from byrote.training import AbstractProbe, Given, reason_of
 
 FIRST = 0.05
 """Of an epoch, after which the first moment is that is not the start."""
-NUM_MOMENTS = 12
-"""With the start and the end."""
 
 
 class Watched(NamedTuple):
@@ -40,17 +38,18 @@ class Watched(NamedTuple):
 UNSEEN = Watched((), np.zeros(0), np.zeros(0, np.int64), {}, "")
 
 
-def moments(total: int, *, epochs: int) -> Given:
+def moments(total: int, *, epochs: int, number: int) -> Given:
     """The start, and about evenly on a logarithmic scale from a twentieth of an epoch to the end.
 
-    >>> moments(1000, epochs=10).steps
+    >>> moments(1000, epochs=10, number=12).steps
     (0, 5, 8, 14, 25, 42, 71, 120, 204, 347, 589, 1000)
 
     Args:
         total: steps of the training.
         epochs: of the training.
+        number: of moments, the start and the end among them; fewer where steps coincide.
     """
-    spaced = np.geomspace(min(FIRST, epochs / 2), epochs, NUM_MOMENTS - 1) / epochs * total
+    spaced = np.geomspace(min(FIRST, epochs / 2), epochs, number - 1) / epochs * total
     return Given(steps=tuple(sorted({0, total, *np.maximum(1, spaced.round()).astype(int).tolist()})))
 
 
