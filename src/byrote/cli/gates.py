@@ -36,6 +36,14 @@ CLAIMS = {
         "penalty-resists-flipped-labels",
         "edge-of-stability",
     ),
+    "minima": (
+        "sharpness-ranks-accuracy",
+        "random-labels-end-sharper",
+        "sam-ends-flatter",
+        "sam-tests-better",
+        "seeds-share-a-basin",
+        "matched-seeds-share-a-basin",
+    ),
     "worth": ("memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"),
 }
 """Each study's claims that can be insisted on."""

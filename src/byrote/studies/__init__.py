@@ -7,6 +7,7 @@ from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.membership import Membership
 from byrote.studies.memorisation import Memorisation
+from byrote.studies.minima import Minima
 from byrote.studies.random_data import RandomData
 from byrote.studies.registry import AUDITED, STUDIES
 from byrote.studies.study import MOST_SAMPLE_EPOCHS, SUBSET_FRACTION, AbstractStudy, Outcome, Plan, Results, StudyBudget
@@ -25,6 +26,7 @@ __all__ = [
     "Lookup",
     "Membership",
     "Memorisation",
+    "Minima",
     "Outcome",
     "Plan",
     "RandomData",

@@ -187,7 +187,8 @@ def _ranks_table(part: Task, found: Endings) -> Table:
 
 
 def _ends(interval: Interval) -> tuple[float | None, float | None, float | None]:
-    return interval.value, interval.low, interval.high
+    value, low, high = (end if math.isfinite(end) else None for end in (interval.value, interval.low, interval.high))
+    return value, low, high
 
 
 def _on_the_way(part: Task, found: Endings) -> Iterator[Curves]:

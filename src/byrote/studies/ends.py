@@ -127,7 +127,8 @@ def score_by_seed(ends: Mapping[str, Sequence[End]], *, seeds: Sequence[int]) ->
 
 
 def _by_seed(values: Mapping[str, Mapping[int, float]], seeds: Sequence[int]) -> Float[np.ndarray, "seed recipe"]:
-    return np.array([[own.get(seed, np.nan) for own in values.values()] for seed in seeds]).reshape(len(seeds), -1)
+    rows = [[own.get(seed, np.nan) for own in values.values()] for seed in seeds]
+    return np.array(rows, dtype=np.float64).reshape(len(seeds), len(values))
 
 
 def _number(said: Mapping[str, np.ndarray], name: str) -> float:
