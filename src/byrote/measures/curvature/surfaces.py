@@ -213,7 +213,7 @@ def _summaries(readings: Readings, reader: Reader) -> list[Summary]:
 def _summary(reading: Reading, missing: float) -> Summary:
     """With standard errors of means over a finite whole, of which a share of the batches is missing."""
     nan, (losses, right, sizes) = float("nan"), reading
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return Summary(
             float(losses.mean()),
             _sampling_error(losses, sizes, missing),
