@@ -119,12 +119,12 @@ def test_what_is_measured_nearby_is_what_the_measures_say(task: Task, model: Any
     runs = runs_of(task, model, path)
     for run, end in zip(runs, ends_of(task, runs), strict=True):
         values = said(run, SHARP)
-        for name, measure, option in (
-            ("sam", sam_sharpness, {"radius": SHARP.radius}),
-            ("keskar", keskar_sharpness, {"epsilon": SHARP.box}),
-            ("adaptive", adaptive_sharpness, {"radius": SHARP.relative_radius}),
+        steps = SHARP.num_steps
+        for name, found in (
+            ("sam", sam_sharpness(end.objective, radius=SHARP.radius, num_steps=steps)),
+            ("keskar", keskar_sharpness(end.objective, epsilon=SHARP.box, num_steps=steps)),
+            ("adaptive", adaptive_sharpness(end.objective, radius=SHARP.relative_radius, num_steps=steps)),
         ):
-            found = measure(end.objective, num_steps=SHARP.num_steps, **option)
             assert values[name] == pytest.approx(found.value, rel=1e-6, abs=1e-12)
             assert values[f"{name}_one_step"] == pytest.approx(found.one_step, rel=1e-6, abs=1e-12)
             assert bool(values[f"{name}_survives"]) == found.survives_rescaling == (name == "adaptive")
@@ -204,7 +204,7 @@ class Once(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return slope * ctx.saved_tensors[0].cos()
 
 

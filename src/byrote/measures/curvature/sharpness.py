@@ -30,7 +30,7 @@ class Sharpness:
     """How far the loss rises nearby."""
 
     value: float
-    """Largest rise that was found, a lower bound of the largest there is; at least 0, NaN where the loss is no number."""
+    """Largest rise that was found, a lower bound of the largest there is; at least 0. NaN where L is no number."""
     one_step: float
     """Rise at the end of the first step alone, as far as the region goes; may be below 0."""
     residual: float
