@@ -37,7 +37,8 @@ class Minima(AbstractStudy):
 
     Sharpness is measured of every network on training examples, in many ways, held-out accuracy beside it; how the loss
     looks around the end, of one network of each kind; and how high the loss is between networks of the same kind.
-    Memorising takes longer than learning, so every run of this study takes `stretch` times the recipe's epochs.
+    Memorising takes longer than learning, so every run of this study takes `stretch` times the recipe's epochs, or as
+    many as runs on a sample take, where it looks at one.
     """
 
     name: ClassVar[str] = "minima"
@@ -55,14 +56,14 @@ class Minima(AbstractStudy):
         """Every recipe on both kinds of labels for the first seed, then for the second, and so on."""
         columns = [
             planned(condition, task, learner, budget)
-            for condition in conditions(task, learner, budget, stretch=self.stretch)
+            for condition in conditions(task, learner, budget, stretch=self._times(budget))
         ]
         runs = [column[index] for index in range(budget.runs) for column in columns]
         return Plan(
             tuple(run.spec for run in runs),
             (),
             probes={run.spec: run.probes for run in runs},
-            later=tuple(run.as_long for run in runs),
+            alongside={run.spec: (run.as_long,) for run in runs},
         )
 
     def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
@@ -72,7 +73,7 @@ class Minima(AbstractStudy):
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Where each recipe and each kind of labels ended."""
         task, part = results.task, sampled_part(results.task, budget.sample)
-        found = endings(part, results, budget, stretch=self.stretch)
+        found = endings(part, results, budget, stretch=self._times(budget))
         basins = _basins(task, found["own", "true"])
         findings = end_findings(part, found, basins)
         section = Section(
@@ -88,11 +89,14 @@ class Minima(AbstractStudy):
         )
         return Outcome(section, None)
 
+    def _times(self, budget: StudyBudget) -> int:
+        return self.stretch if budget.sample is None else 1
+
     def _notes(
         self, results: Results, part: Task, found: Endings, basins: Basins, budget: StudyBudget
     ) -> Iterator[str]:
         task, learner = results.task, results.learner
-        epochs = self.stretch * sampled(learner, task, budget.sample).recipe.epochs
+        epochs = self._times(budget) * sampled(learner, task, budget.sample).recipe.epochs
         yield (
             f"Memorising takes longer than learning: every run of this study takes "
             f"{counted(epochs, one='epoch', many='epochs')}, the recipe asks for {learner.recipe.epochs}."
