@@ -7,7 +7,7 @@ import numpy as np
 from byrote.data import Task
 from byrote.records import Bars, Finding, Interval, Run, above
 from byrote.studies.bars_and_bands import bar
-from byrote.studies.claims import claim
+from byrote.studies.claims import NOTHING, claim
 from byrote.studies.connectivity import Way, ways
 from byrote.studies.early_conditions import END, NAME, Design, probes_of
 from byrote.studies.papers import FRANKLE
@@ -46,9 +46,9 @@ def barriers(task: Task, made: Design, runs: Mapping[str, Mapping[int, Run]], *,
 
 def branching_finding(made: Design, found: Barriers) -> Finding:
     """The way from the first branch to the last is higher than that from the one before it."""
-    steps = list(found)
-    falls = Interval(value=np.nan, low=-np.inf, high=np.inf, se=np.nan, count=0)
-    if len(steps) > 1:
+    *steps, _ = made.branches
+    falls = NOTHING
+    if len(steps) > 1 and {steps[0], steps[-1]} <= set(found):
         falls = difference(_losses(found[steps[0]]), _losses(found[steps[-1]]), level=0.95)
     return claim(
         "barrier-falls",
@@ -66,8 +66,7 @@ def branching_finding(made: Design, found: Barriers) -> Finding:
 def _statement(made: Design, found: Barriers, falls: Interval) -> str:
     if not falls.count:
         return "How high the way is between branches of a training is unknown: too few of them were finished."
-    *_, last = made.branches
-    first, *_, latest = found
+    first, *_, latest, last = made.branches
     one, other = (mean_of(_losses(found[step])) for step in (first, latest))
     return (
         f"Trained at {made.slow.name} from step {first:,} on, a network ends behind a barrier of {one.value:.3f} in "

@@ -25,10 +25,19 @@ from byrote.records import (
     Sample,
     TrueLabels,
 )
-from byrote.studies.recipe_changes import always, at_rate, batch_of, decay_of, from_step, with_batch, with_decay
+from byrote.studies.recipe_changes import (
+    always,
+    at_rate,
+    batch_of,
+    decay_of,
+    from_step,
+    total_steps,
+    with_batch,
+    with_decay,
+)
 from byrote.studies.study import StudyBudget, run_seed, sampled
 from byrote.studies.watching import moments
-from byrote.training import AbstractProbe, Checkpoint, Given, batches
+from byrote.training import AbstractProbe, Checkpoint, Given
 
 NAME = "early-phase"
 SLOW = 0.1
@@ -186,16 +195,6 @@ def _design(recipe: Recipe, sample: Sample | None, extent: Extent, number: int, 
         weight_decay=weight_decay,
         penalty=penalty,
     )
-
-
-def total_steps(recipe: Recipe, number: int) -> int:
-    """Optimiser steps of a training on so many examples."""
-    spec = RunSpec(task="", learner=Learner(model=_no_network, recipe=recipe), seed=0, order=0)
-    return sum(map(len, batches(spec, num_examples=number)))
-
-
-def _no_network() -> None:
-    """Stands for a network where only the recipe matters."""
 
 
 def _rate_name(recipe: Recipe, factor: float) -> str:

@@ -86,16 +86,15 @@ class EarlyPhase(AbstractStudy):
             for index in range(budget.runs)
             for kind in made.kinds
         }
-        later = [
-            replace(spec, order=spec.order + extra)
+        alongside = {
+            spec: tuple(replace(spec, order=spec.order + more) for more in range(1, longer[kind] + 1))
             for (_, kind), spec in specs.items()
-            for extra in range(1, longer[kind] + 1)
-        ]
+        }
         return Plan(
             tuple(dict.fromkeys(specs.values())),
             (),
             probes={spec: asked[kind] for (_, kind), spec in specs.items() if asked[kind]},
-            later=tuple(dict.fromkeys(later)),
+            alongside=alongside,
         )
 
     def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:

@@ -12,9 +12,10 @@ from byrote.data import Task
 from byrote.probing import Examined, HessianSpectra, LossSurfaces, Sharpnesses, TopCurvature
 from byrote.records import Constant, CorruptedLabels, Learner, ProbeResult, Run, RunSpec
 from byrote.studies.ends import End, end_of, last_values, reasons
+from byrote.studies.recipe_changes import total_steps
 from byrote.studies.recipes_around import Role, Variant, recipes_around
 from byrote.studies.study import Results, StudyBudget, lengthened, run_seed, sampled
-from byrote.training import AbstractProbe, Checkpoint, Given, batches
+from byrote.training import AbstractProbe, Checkpoint, Given
 
 EXAMINED = Examined(num_batches=2, batch_size=256)
 """Training examples on which curvature is measured, the same ones at every end, and as many held-out ones."""
@@ -182,7 +183,7 @@ def _specs(condition: Condition, task: Task, learner: Learner, budget: StudyBudg
 
 def _probes(condition: Condition, spec: RunSpec, *, is_first: bool, number: int) -> tuple[AbstractProbe, ...]:
     """Every run is measured in the end; the first seed's around it; those of the learner's own recipe on the way."""
-    total = sum(map(len, batches(spec, num_examples=number)))
+    total = total_steps(spec.learner.recipe, number)
     end = Given(steps=(total,))
     spectra = HessianSpectra(at=end, examined=EXAMINED, optional=True)
     if is_first and condition.is_own:

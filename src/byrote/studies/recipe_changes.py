@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
-from byrote.records import SAM, BatchSize, Optimiser, Recipe, Switch, with_learning_rate
+from byrote.records import SAM, BatchSize, Learner, Optimiser, Recipe, RunSpec, Switch, with_learning_rate
 from byrote.studies.study import lengthened
-from byrote.training import Phase, phases
+from byrote.training import Phase, batches, phases
 
 Change = Callable[[Optimiser], Optimiser]
 """What becomes of an optimiser."""
@@ -96,6 +97,21 @@ def decay_of(recipe: Recipe) -> float:
     """
     bases = [own.optimiser.base if isinstance(own.optimiser, SAM) else own.optimiser for own in phases(recipe)]
     return max(base.weight_decay for base in bases)
+
+
+@lru_cache(maxsize=1024)
+def total_steps(recipe: Recipe, number: int) -> int:
+    """Optimiser steps of a training on so many examples.
+
+    >>> total_steps(Recipe(batch_size=64, epochs=3), 100)
+    6
+    """
+    spec = RunSpec(task="", learner=Learner(model=_no_network, recipe=recipe), seed=0, order=0)
+    return sum(map(len, batches(spec, num_examples=number)))
+
+
+def _no_network() -> None:
+    """Stands for a network where only the recipe matters."""
 
 
 def _switch(phase: Phase, *, step: int, optimiser: Optimiser) -> Switch:
