@@ -11,7 +11,7 @@ from byrote.studies.claims import NOTHING, claim
 from byrote.studies.connectivity import Way, ways
 from byrote.studies.early_conditions import END, NAME, Design, probes_of
 from byrote.studies.papers import FRANKLE
-from byrote.studies.watching import difference, mean_of
+from byrote.studies.watching import difference, mean_of, within_bounds
 from byrote.studies.wording import decimal
 
 Barriers = Mapping[int, Mapping[int, Way]]
@@ -91,7 +91,7 @@ def barrier_bars(made: Design, found: Barriers, *, regression: bool) -> list[Bar
                 title=f"Barrier to the branch of step {last:,}, in {label}",
                 x_label=f"barrier, {label}",
                 bars=tuple(
-                    bar(f"from step {step:,}", _least(mean_of(read(own))), group="barrier")
+                    bar(f"from step {step:,}", within_bounds(mean_of(read(own)), 0.0, np.inf), group="barrier")
                     for step, own in found.items()
                 ),
                 caption=f"Trained at the recipe's own rate, from a step on at {made.slow.name}; then the straight line "
@@ -106,12 +106,3 @@ def barrier_bars(made: Design, found: Barriers, *, regression: bool) -> list[Bar
 
 def _errors(ways: Mapping[int, Way]) -> dict[int, float]:
     return {seed: way.error for seed, way in ways.items()}
-
-
-def _least(interval: Interval) -> Interval:
-    """A barrier is at least 0."""
-    if not np.isfinite(interval.low):
-        return interval
-    return Interval(
-        value=interval.value, low=max(0.0, interval.low), high=interval.high, se=interval.se, count=interval.count
-    )

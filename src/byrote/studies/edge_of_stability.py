@@ -12,7 +12,7 @@ from byrote.studies.claims import NOTHING, claim
 from byrote.studies.early_conditions import EDGE, NAME, Design
 from byrote.studies.papers import COHEN
 from byrote.studies.rates_and_batches import Seen, felt, seen_of
-from byrote.studies.watching import Watched, line, mean_of
+from byrote.studies.watching import UNSEEN, Watched, line, mean_of, within_bounds
 from byrote.studies.wording import percent_within
 
 MARGIN = 0.2
@@ -34,9 +34,7 @@ class Edge(NamedTuple):
 
 def edge_of(made: Design, seen: Seen) -> tuple[Edge, Watched]:
     """What the full-batch runs came to, and their curves as `share` of the limit."""
-    own = Watched((), np.zeros(0), np.zeros(0, np.int64), {}, "")
-    if made.edge is not None:
-        own = seen_of(seen, made.edge, EDGE)
+    own = UNSEEN if made.edge is None else seen_of(seen, made.edge, EDGE)
     shares = _shares(made, own)
     if shares is None:
         return Edge(NOTHING, is_rising=True), own
@@ -95,9 +93,14 @@ def _statement(made: Design, edge: Edge, own: Watched) -> str:
     steps = made.edge.recipe.epochs
     ending = ", and still rising" if edge.is_rising and edge.late.value < 1 - MARGIN else ""
     return (
-        f"After {steps:,} steps of full-batch training the sharpness is {percent_within(edge.late)} of the most that "
-        f"the steps can bear{ending}."
+        f"After {steps:,} steps of full-batch training the sharpness is {percent_within(_shown(edge.late))} of "
+        f"the most that the steps can bear{ending}."
     )
+
+
+def _shown(late: Interval) -> Interval:
+    """A share that is above 0 has an interval that is."""
+    return within_bounds(late, min(0.0, late.value), math.inf)
 
 
 def edge_figures(made: Design, seen: Seen) -> list[Curves]:

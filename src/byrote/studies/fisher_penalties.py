@@ -1,11 +1,12 @@
 """What a penalty on the Fisher's trace does at a small learning rate. (Jastrzębski et al. 2021)"""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from byrote.data import Task, randomise_targets
-from byrote.records import Bars, Finding, Interval, Run, above
+from byrote.records import Bars, Finding, Run, above
 from byrote.studies.bars_and_bands import bar
 from byrote.studies.claims import claim
 from byrote.studies.early_conditions import FISHER, FLIPPED, NAME, Design
@@ -13,7 +14,7 @@ from byrote.studies.heldout import gap_text, heldout_difference, heldout_level, 
 from byrote.studies.papers import EXPLOSION
 from byrote.studies.rates_and_batches import EARLY, Seen, seen_of
 from byrote.studies.study import quality, score_name, shift
-from byrote.studies.watching import Watched, difference, highest, mean_of, paired, ratio
+from byrote.studies.watching import Watched, difference, highest, mean_of, paired, ratio, within_bounds
 from byrote.studies.wording import minus, percent, times
 
 LEVEL = 1 - 0.05 / 3
@@ -81,7 +82,8 @@ def _flipped_finding(part: Task, made: Design, runs: Runs) -> Finding:
     plain, held = (
         {s: flipped_fit(part, run) for s, run in runs[k.name].items()} for k in (kinds.flipped, kinds.flipped_penalised)
     )
-    interval = difference(plain, held, level=LEVEL)
+    most = math.inf if part.regression else 1.0
+    interval = within_bounds(difference(plain, held, level=LEVEL), -most, most)
     without, penalised = paired(plain, held)
     words = "on the targets that were exchanged is" if part.regression else "of the labels that were flipped are"
     return claim(
@@ -123,7 +125,11 @@ def penalty_bars(part: Task, made: Design, runs: Runs) -> list[Bars]:
         kind.name: mean_of({seed: flipped_fit(part, run) for seed, run in runs[kind.name].items()})
         for kind in (made.penalties.flipped, made.penalties.flipped_penalised)
     }
-    fitted = tuple(bar(name, _within(part, fit), group=name) for name, fit in fits.items() if fit.count)
+    fitted = tuple(
+        bar(name, within_bounds(fit, -math.inf if part.regression else 0.0), group=name)
+        for name, fit in fits.items()
+        if fit.count
+    )
     share = f"{100 * FLIPPED:g} %"
     targets = "targets exchanged" if part.regression else "labels drawn anew"
     figures = [
@@ -142,11 +148,3 @@ def penalty_bars(part: Task, made: Design, runs: Runs) -> list[Bars]:
         ),
     ]
     return [figure for figure in figures if figure.bars]
-
-
-def _within(part: Task, interval: Interval) -> Interval:
-    """A share's interval within 0 and 1."""
-    if part.regression or not np.isfinite(interval.low):
-        return interval
-    low, high = max(0.0, interval.low), min(1.0, interval.high)
-    return Interval(value=interval.value, low=low, high=high, se=interval.se, count=interval.count)

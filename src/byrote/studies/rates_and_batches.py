@@ -23,7 +23,7 @@ from byrote.studies.early_conditions import (
 )
 from byrote.studies.papers import BREAK_EVEN, EXPLOSION
 from byrote.studies.recipe_changes import batch_of
-from byrote.studies.watching import UNSEEN, Watched, highest, line, mean_of, ratio
+from byrote.studies.watching import UNSEEN, Watched, highest, line, mean_of, ratio, within_bounds
 from byrote.studies.wording import percent_within, times
 from byrote.training import Clock, learning_rate, phases
 
@@ -151,10 +151,10 @@ def _peak_finding(made: Design, seen: Seen) -> Finding:
         if found.index is not None and seed in gradients.seeds
     }
     score = mean_of(scores)
-    told = f", when the training score is {percent_within(_clipped(score))}" if score.count else ""
+    told = f", when the training score is {percent_within(within_bounds(score))}" if score.count else ""
     return claim(
         "peak-is-early",
-        f"With the recipe's own rate and batches {what} peaks after {percent_within(_clipped(share))} of the "
+        f"With the recipe's own rate and batches {what} peaks after {percent_within(within_bounds(share))} of the "
         f"steps{told}."
         if share.count
         else "When the loss is sharpest is unknown: that was not measured in any network that finished.",
@@ -172,13 +172,6 @@ def _peak_finding(made: Design, seen: Seen) -> Finding:
 
 def _below(interval: Interval, null: float) -> Literal["holds", "does not hold", "inconclusive"]:
     return above(low=-interval.high, high=-interval.low, null=-null)
-
-
-def _clipped(interval: Interval) -> Interval:
-    """Within 0 and 1, where it has ends."""
-    if not np.isfinite(interval.low):
-        return interval
-    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
 
 QUANTITIES = (

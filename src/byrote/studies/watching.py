@@ -123,6 +123,17 @@ def mean_of(values: Mapping[int, float], *, level: float = 0.95) -> Interval:
     return mean_interval(known, level=level) if len(known) else NOTHING
 
 
+def within_bounds(interval: Interval, least: float = 0.0, most: float = 1.0) -> Interval:
+    """Its ends, if it has any, no further than what can be; its value stays.
+
+    >>> within_bounds(Interval(value=0.9, low=0.7, high=1.1, se=0.1, count=3)).high
+    1.0
+    """
+    if not math.isfinite(interval.low):
+        return interval
+    return replace(interval, low=max(least, interval.low), high=min(most, interval.high))
+
+
 def line(name: str, seen: Watched, value: str, *, positive: bool = True) -> Series:
     """A curve with its band over seeds: geometric means of what is positive; a moment at which some seed has no finite
     value is a gap, and the start is left out, which a logarithmic scale of epochs has no place for.
