@@ -146,6 +146,7 @@ def test_surfaces_are_those_of_the_measures_with_both_splits(task: Task, model: 
                 held_out=end.held_out,
                 correct=None if task.regression else right_class,
                 num_points=most,
+                tolerance=SURFACES.tolerance,
             )
             assert found.held_out is not None
             count = found.count

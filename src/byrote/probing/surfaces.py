@@ -30,6 +30,8 @@ class LossSurfaces(AbstractProbe):
     """At most; 0: no line."""
     num_plane_points: int = 81
     """At most; 0: no plane."""
+    tolerance: float = 0.001
+    """As a share of the loss's range, at which points are dense enough."""
     reach: float = 1.0
     """From −reach to reach, in lengths of the weights."""
     seed: int = 0
@@ -79,6 +81,7 @@ class LossSurfaces(AbstractProbe):
             held_out=held_out,
             correct=None if regression else right_class,
             num_points=most,
+            tolerance=self.tolerance,
         )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from byrote.data import Task
 from byrote.measures.curvature import Eigenvalues, TraceEstimate
+from byrote.probing import HessianSpectra, LossSurfaces, Sharpnesses
 from byrote.records import Run
 from byrote.studies.study import heldout_quality, quality, shift
 from byrote.studies.wording import minus, percent
@@ -98,12 +99,12 @@ def target_noun(part: Task) -> str:
 
 
 def last_values(run: Run, probes: Sequence[AbstractProbe]) -> dict[str, np.ndarray]:
-    """What probes said in the end, together."""
+    """What probes of a run's end said, together."""
     found: dict[str, np.ndarray] = {}
     for probe in probes:
-        result = run.probes.get(probe.key)
+        result = run.probes.get(probe.key) if isinstance(probe, (HessianSpectra, Sharpnesses, LossSurfaces)) else None
         if result is not None and not reason_of(result.values):
-            found |= {name: values[-1] for name, values in result.values.items()}
+            found |= {name: np.asarray(values[-1]) for name, values in result.values.items()}
     return found
 
 

@@ -17,6 +17,8 @@ NUM_SHADES = 31
 """Rows and columns of a drawn plane."""
 NUM_PLANE_POINTS = 81
 """At which the loss is looked at around a trajectory."""
+TOLERANCE = 0.001
+"""As a share of the loss's range, at which points are dense enough."""
 NUM_DENSITY_POINTS = 241
 RELATIVE_WIDTH = 0.01
 """Of the range of eigenvalues, by which each is blurred."""
@@ -43,10 +45,10 @@ def line_figures(ends: Mapping[str, Said], *, labels: str, unit: str) -> Iterato
             x_label="along a random direction, in lengths of the weights",
             y_label=unit,
             series=series,
-            log_y=all(isinstance(low, float) and low > 0 for line in series for low in line.low),
+            log_y=all(isinstance(y, float) and y > 0 for line in series for y in line.y),
             caption="One network of each recipe, the first seed's, along the same direction, as long as the weights "
             "filter by filter: a rescaling of layers does not change the picture. Bands are 95 % intervals for all "
-            f"{what} examples. One direction of many thousands is a picture, not a test.",
+            f"{what} examples, on the log scale. One direction of many thousands is a picture, not a test.",
         )
 
 
@@ -54,14 +56,14 @@ def _line(name: str, said: Said, split: str) -> Series:
     values = said[f"line_{split}"]
     known = np.isfinite(values)
     values, x = values[known], said["line_coordinates"][known, 0]
-    reach = 1.96 * np.nan_to_num(said[f"line_{split}_se"][known])
-    lows = np.where(values - reach > 0, values - reach, values)
+    # Of numbers that are not negative, s/√n is at most the mean.
+    factor = np.exp(1.96 * np.nan_to_num(said[f"line_{split}_se"][known] / np.where(values > 0, values, np.inf)))
     return Series(
         name=name,
         x=tuple(x.tolist()),
         y=tuple(values.tolist()),
-        low=tuple(lows.tolist()),
-        high=tuple((values + reach).tolist()),
+        low=tuple((values / factor).tolist()),
+        high=tuple((values * factor).tolist()),
     )
 
 
@@ -162,6 +164,7 @@ def trajectory_figure(
         low=low,
         high=high,
         num_points=NUM_PLANE_POINTS,
+        tolerance=TOLERANCE,
     )
     x, y = plane.coordinates.T.tolist()
     first, second = (percent(float(share)) for share in plane.shares)
