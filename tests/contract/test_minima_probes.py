@@ -33,19 +33,17 @@ END = Given(steps=(16, 20))
 """Of 4 epochs, on a subset and on all examples."""
 EXAMINED = Examined(num_batches=2, batch_size=9, seed=3)
 SPECTRA = HessianSpectra(
-    at=END, examined=EXAMINED, num_trace_products=500, num_density_probes=2, num_density_steps=9, blocks=True
+    at=END, examined=EXAMINED, num_trace_products=200, num_density_probes=2, num_density_steps=9, blocks=True
 )
 SHARP = Sharpnesses(at=END, examined=EXAMINED)
-SURFACES = LossSurfaces(at=END, examined=EXAMINED, num_line_points=7, num_plane_points=15, reach=0.5)
+SURFACES = LossSurfaces(at=END, examined=EXAMINED, num_line_points=7, num_plane_points=12, reach=0.5)
 KEPT = Checkpoint(at=END)
 FELT = HessianSpectra(at=Given(steps=(1,)), examined=EXAMINED)
 """After the first step, where Adam has divided by something."""
 CASES: list[tuple[Task, Any, Path]] = [
-    (CLASSES, mlp(width=4), stacked(3, "dense")),
-    (CLASSES, mlp(width=4), stacked(2)),
-    (CLASSES, mlp(width=4), ALONE),
-    (NUMBERS, mlp(width=4), stacked(3, "dense")),
-    (CLASSES, Normed, stacked(3)),
+    (CLASSES, mlp(width=4), stacked(2, "dense")),
+    (NUMBERS, mlp(width=4), stacked(2)),
+    (CLASSES, Normed, ALONE),
     (IMAGES, Convolutional, stacked(2, "unfolded")),
 ]
 every_case = pytest.mark.parametrize(("task", "model", "path"), CASES, ids=lambda part: getattr(part, "__name__", None))
@@ -54,7 +52,7 @@ every_case = pytest.mark.parametrize(("task", "model", "path"), CASES, ids=lambd
 @cache
 def runs_of(task: Task, model: Any, path: Path, optimiser: Optimiser = SGD(lr=0.05)) -> list[Run]:  # noqa: B008
     """Of other seeds, labels and subsets."""
-    specs = population(task, model, epochs=4, optimiser=optimiser)[:3]
+    specs = population(task, model, epochs=4, optimiser=optimiser)[:2]
     return train(specs, data_of(task, specs[0]), path=path, probes=[SPECTRA, SHARP, SURFACES, KEPT])
 
 
@@ -92,7 +90,7 @@ def dense_hessian(objective: Objective) -> np.ndarray:
 def test_the_spectrum_is_that_of_the_dense_hessian(task: Task, model: Any, path: Path) -> None:
     """A run that leaves examples out is looked at on those that it is trained on, against its own targets."""
     runs = runs_of(task, model, path)
-    for run, end in list(zip(runs, ends_of(task, runs), strict=True))[:2]:
+    for run, end in list(zip(runs, ends_of(task, runs), strict=True))[1:2]:
         values, hessian = said(run, SPECTRA), dense_hessian(end.objective)
         own = np.linalg.eigvalsh(hessian)[::-1]
         with end.objective.opened():
@@ -135,9 +133,9 @@ def test_what_is_measured_nearby_is_what_the_measures_say(task: Task, model: Any
 @every_case
 def test_surfaces_are_those_of_the_measures_with_both_splits(task: Task, model: Any, path: Path) -> None:
     runs = runs_of(task, model, path)
-    for run, end in list(zip(runs, ends_of(task, runs), strict=True))[::2]:
+    for run, end in list(zip(runs, ends_of(task, runs), strict=True))[:1]:
         values = said(run, SURFACES)
-        for axes, kind, most in ((1, "line", 7), (2, "plane", 15)):
+        for axes, kind, most in ((1, "line", 7), (2, "plane", 12)):
             found = loss_surface(
                 end.objective,
                 directions=random_directions(end.objective, num=axes),
