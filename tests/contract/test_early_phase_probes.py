@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from byrote.data import Task
 from byrote.measures import (
@@ -39,6 +39,7 @@ from byrote.probing import (
 )
 from byrote.records import SGD, Adam, ProbeResult, Run
 from byrote.training import AbstractProbe, Checkpoint, Given, Moment, reason_of, train
+from small_networks import OnceOnly
 from small_tasks import ALONE, assert_same, classes, data_of, numbers, population, stacked
 
 CLASSES, NUMBERS = classes(), numbers()
@@ -186,32 +187,6 @@ def test_a_training_is_the_same_with_and_without_them(path: Any) -> None:
     watched, plain = (runs_of(CLASSES, probes, path=path) for probes in (list(PROBES.values()), []))
     for one, other in zip(watched, plain, strict=True):
         assert_same(one, other, tolerance=0)
-
-
-class Once(torch.autograd.Function):
-    """Has a derivative, and says that it has no second one."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.sin()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (x,) = ctx.saved_tensors
-        return gradient * x.cos()
-
-
-class OnceOnly(nn.Module):
-    """A network without second derivatives."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(task.input_shape[0], 4), nn.Linear(4, task.num_outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(Once.apply(self.first(x)))
 
 
 def test_a_network_without_second_derivatives_still_has_gradients_and_says_why_it_has_no_curvature() -> None:

@@ -28,7 +28,7 @@ class Examined:
     num_batches: int = 16
     """At most; fewer where there are too few examples."""
     batch_size: int = 32
-    """At most; smaller where two batches would not be filled."""
+    """At most; smaller where not all batches would be filled."""
     seed: int = 0
     """Of the draw."""
 
@@ -43,10 +43,9 @@ class Examined:
         """Batches, and examples in each, out of so many examples.
 
         >>> Examined(num_batches=4, batch_size=32).of(1000), Examined(num_batches=4, batch_size=32).of(50)
-        ((4, 32), (2, 25))
+        ((4, 32), (4, 12))
         """
-        fewest = min(2, self.num_batches)
-        size = max(1, min(self.batch_size, number // fewest))
+        size = max(1, min(self.batch_size, number // self.num_batches))
         return max(1, min(self.num_batches, number // size)), size
 
 

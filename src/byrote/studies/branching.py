@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from byrote.data import Task
-from byrote.records import Bars, Finding, Interval, Run, above
+from byrote.records import Bars, Finding, Interval, Run
 from byrote.studies.bars_and_bands import bar
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.connectivity import Way, ways
 from byrote.studies.early_conditions import END, NAME, Design, probes_of
 from byrote.studies.papers import FRANKLE
-from byrote.studies.watching import difference, mean_of, within_bounds
+from byrote.studies.watching import difference, judged, mean_of, within_bounds
 from byrote.studies.wording import decimal
 
 Barriers = Mapping[int, Mapping[int, Way]]
@@ -59,7 +59,7 @@ def branching_finding(made: Design, found: Barriers) -> Finding:
         interval=falls,
         null=0.0,
         num_runs=3 * falls.count,
-        verdict=above(low=falls.low, high=falls.high, null=0.0),
+        verdict=judged(falls, null=0.0),
     )
 
 

@@ -315,7 +315,7 @@ def probes_of(made: Design, kind: Kind, *, number: int) -> dict[str, AbstractPro
 
 def _along(recipe: Recipe, at: Given, examined: Examined, number: int) -> dict[str, AbstractProbe]:
     size = batch_of(recipe.batch_size, number)
-    parts = max(1, math.ceil(examined.num_batches * examined.batch_size / size))
+    parts = max(1, min(number, examined.num_batches * examined.batch_size) // size)
     return {
         GRADIENTS: BatchGradients(at=at, examined=examined, optional=True),
         CURVATURE: TopCurvature(at=at, examined=examined, optional=True),

@@ -58,6 +58,7 @@ from byrote.studies.study import (
 from byrote.studies.watching import mean_of, watched
 from byrote.studies.when_to_regularise import decay_bars, decay_finding
 from byrote.studies.wording import counted
+from byrote.training import AbstractProbe
 
 Runs = Mapping[str, Mapping[int, Run]]
 """Finished ones, by condition and seed."""
@@ -79,22 +80,24 @@ class EarlyPhase(AbstractStudy):
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
         """Every condition for the first seed, then for the second, and so on."""
         made, number = design(task, learner, budget), _number(task, budget)
-        asked = {kind: tuple(probes_of(made, kind, number=number).values()) for kind in made.kinds}
-        longer = {kind: as_long(made, kind, number=number) for kind in made.kinds}
-        specs = {
-            (index, kind): spec_of(kind, task, learner, budget, index=index)
+        specs = [
+            (spec_of(kind, task, learner, budget, index=index), kind)
             for index in range(budget.runs)
             for kind in made.kinds
-        }
-        alongside = {
-            spec: tuple(replace(spec, order=spec.order + more) for more in range(1, longer[kind] + 1))
-            for (_, kind), spec in specs.items()
-        }
+        ]
+        longer = {kind: as_long(made, kind, number=number) for kind in made.kinds}
+        probes: dict[RunSpec, dict[str, AbstractProbe]] = {}
+        for spec, kind in specs:  # Two conditions may be the same training: full batches, where the recipe has them.
+            own = probes_of(made, kind, number=number).values()
+            probes.setdefault(spec, {}).update({probe.key: probe for probe in own})
         return Plan(
-            tuple(dict.fromkeys(specs.values())),
+            tuple(probes),
             (),
-            probes={spec: asked[kind] for (_, kind), spec in specs.items() if asked[kind]},
-            alongside=alongside,
+            probes={spec: tuple(own.values()) for spec, own in probes.items() if own},
+            alongside={
+                spec: tuple(replace(spec, order=spec.order + more) for more in range(1, longer[kind] + 1))
+                for spec, kind in specs[::-1]
+            },
         )
 
     def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
@@ -121,7 +124,7 @@ class EarlyPhase(AbstractStudy):
         )
         figures: list[Figure] = [
             *grid_figures(made, seen, number=number),
-            *_step_figures(made, seen),
+            *_step_figures(made, seen, number=number),
             *_path_figures(task, made, runs, number=number),
             *barrier_bars(made, found, regression=bool(part.regression)),
             *_branch_bars(part, made, runs),
@@ -166,12 +169,12 @@ def _summary(findings: tuple[Finding, ...]) -> str:
     return findings[0].statement
 
 
-def _step_figures(made: Design, seen: Seen) -> list[Curves]:
+def _step_figures(made: Design, seen: Seen, *, number: int) -> list[Curves]:
     """What steps along the sharpest direction do to the loss, early and late."""
     own = seen.get((made.own.name, STEPS))
     if own is None or not own.seeds:
         return []
-    probe = probes_of(made, made.own, number=1)[STEPS]
+    probe = probes_of(made, made.own, number=number)[STEPS]
     assert isinstance(probe, SharpestSteps)
     figures: list[Curves] = []
     for place, step in enumerate(own.steps):

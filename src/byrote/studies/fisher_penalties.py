@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from byrote.data import Task, randomise_targets
-from byrote.records import Bars, Finding, Run, above
+from byrote.records import Bars, Finding, Run
 from byrote.studies.bars_and_bands import bar
 from byrote.studies.claims import claim
 from byrote.studies.early_conditions import FISHER, FLIPPED, NAME, Design
@@ -14,7 +14,7 @@ from byrote.studies.heldout import gap_text, heldout_difference, heldout_level, 
 from byrote.studies.papers import EXPLOSION
 from byrote.studies.rates_and_batches import EARLY, Seen, seen_of
 from byrote.studies.study import quality, score_name, shift
-from byrote.studies.watching import Watched, difference, highest, mean_of, paired, ratio, within_bounds
+from byrote.studies.watching import Watched, difference, highest, judged, mean_of, paired, ratio, within_bounds
 from byrote.studies.wording import minus, percent, times
 
 LEVEL = 1 - 0.05 / 3
@@ -51,7 +51,7 @@ def _trace_finding(made: Design, seen: Seen) -> Finding:
         interval=found,
         null=1.0,
         num_runs=2 * found.count,
-        verdict=above(low=found.low, high=found.high, null=1.0),
+        verdict=judged(found, null=1.0),
         least=0.0,
     )
 
@@ -73,7 +73,7 @@ def _heldout_finding(part: Task, made: Design, runs: Runs) -> Finding:
         interval=interval,
         null=0.0,
         num_runs=2 * interval.count,
-        verdict=above(low=interval.low, high=interval.high, null=0.0),
+        verdict=judged(interval, null=0.0),
     )
 
 
@@ -99,7 +99,7 @@ def _flipped_finding(part: Task, made: Design, runs: Runs) -> Finding:
         interval=interval,
         null=0.0,
         num_runs=2 * interval.count,
-        verdict=above(low=interval.low, high=interval.high, null=0.0),
+        verdict=judged(interval, null=0.0),
     )
 
 

@@ -23,7 +23,7 @@ from byrote.studies.early_conditions import (
 )
 from byrote.studies.papers import BREAK_EVEN, EXPLOSION
 from byrote.studies.recipe_changes import batch_of
-from byrote.studies.watching import UNSEEN, Watched, highest, line, mean_of, ratio, within_bounds
+from byrote.studies.watching import UNSEEN, Watched, highest, judged, line, mean_of, ratio, within_bounds
 from byrote.studies.wording import percent_within, times
 from byrote.training import Clock, learning_rate, phases
 
@@ -101,7 +101,7 @@ def _compared(made: Design, seen: Seen, one: Compared) -> Finding:
         interval=found,
         null=1.0,
         num_runs=2 * found.count,
-        verdict="inconclusive" if is_open else above(low=found.low, high=found.high, null=1.0),
+        verdict=judged(found, null=1.0),
         least=0.0,
     )
 
@@ -154,7 +154,9 @@ def _peak_finding(made: Design, seen: Seen) -> Finding:
     told = f", when the training score is {percent_within(within_bounds(score))}" if score.count else ""
     return claim(
         "peak-is-early",
-        f"With the recipe's own rate and batches {what} peaks after {percent_within(within_bounds(share))} of the "
+        f"With the recipe's own rate and batches {what} is largest before the first step: it has no peak."
+        if share.count and share.value == 0
+        else f"With the recipe's own rate and batches {what} peaks after {percent_within(within_bounds(share))} of the "
         f"steps{told}."
         if share.count
         else "When the loss is sharpest is unknown: that was not measured in any network that finished.",
@@ -164,7 +166,7 @@ def _peak_finding(made: Design, seen: Seen) -> Finding:
         interval=share,
         null=PEAK_EARLY,
         num_runs=share.count,
-        verdict=_below(share, PEAK_EARLY),
+        verdict="inconclusive" if share.value == 0 else _below(share, PEAK_EARLY),
         least=0.0,
         most=1.0,
     )

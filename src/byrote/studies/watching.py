@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from byrote.measures import log_ratio_interval, mean_interval
-from byrote.records import Interval, Run, Series
+from byrote.records import Interval, Run, Series, Verdict, above
 from byrote.studies.bars_and_bands import band
 from byrote.studies.claims import NOTHING
 from byrote.training import AbstractProbe, Given, reason_of
@@ -121,6 +121,18 @@ def mean_of(values: Mapping[int, float], *, level: float = 0.95) -> Interval:
     """Over seeds; of what is finite."""
     known = np.array([value for value in values.values() if math.isfinite(value)])
     return mean_interval(known, level=level) if len(known) else NOTHING
+
+
+def judged(interval: Interval, *, null: float) -> Verdict:
+    """Whether a value is above another one. Where every seed says exactly the same as nothing at all would, as of
+    networks that no training has changed yet, that is open.
+
+    >>> judged(Interval(value=1.0, low=1.0, high=1.0, se=0.0, count=3), null=1.0)
+    'inconclusive'
+    """
+    if interval.se == 0 and interval.value == null:
+        return "inconclusive"
+    return above(low=interval.low, high=interval.high, null=null)
 
 
 def within_bounds(interval: Interval, least: float = 0.0, most: float = 1.0) -> Interval:

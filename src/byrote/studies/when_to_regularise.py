@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from byrote.data import Task
-from byrote.records import Bars, Finding, Run, above
+from byrote.records import Bars, Finding, Run
 from byrote.studies.bars_and_bands import bar
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.early_conditions import NAME, Design
@@ -17,6 +17,7 @@ from byrote.studies.heldout import (
 )
 from byrote.studies.papers import GOLATKAR
 from byrote.studies.study import score_name, shift
+from byrote.studies.watching import judged
 
 
 def decay_finding(part: Task, made: Design, runs: Mapping[str, Mapping[int, Run]]) -> Finding:
@@ -39,7 +40,7 @@ def decay_finding(part: Task, made: Design, runs: Mapping[str, Mapping[int, Run]
         interval=interval,
         null=0.0,
         num_runs=2 * interval.count,
-        verdict=above(low=interval.low, high=interval.high, null=0.0),
+        verdict=judged(interval, null=0.0),
     )
 
 
