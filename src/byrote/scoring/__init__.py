@@ -4,7 +4,6 @@ trained here from probes.
 
 from byrote.scoring.columns import FALSE_PAIRS
 from byrote.scoring.depths import PredictionDepths
-from byrote.scoring.optional import reason_of
 from byrote.scoring.probes import GradientNorms, InputCurvature, InputGradients
 from byrote.scoring.recorder import Recorder
 from byrote.scoring.scores import scores
@@ -26,7 +25,6 @@ __all__ = [
     "Table",
     "evenly_spaced",
     "kind_notes",
-    "reason_of",
     "scores",
     "typed_table",
 ]

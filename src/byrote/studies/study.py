@@ -66,6 +66,9 @@ class Plan(NamedTuple):
     """What some of the runs have to compute on the way; their results have it in `Run.probes`."""
     later: tuple[RunSpec, ...] = ()
     """Runs that cost what those will that `follow_up` is sure to want: time is kept for them; they are not trained."""
+    alongside: Mapping[RunSpec, tuple[RunSpec, ...]] = MappingProxyType({})
+    """Runs that take as long as what some of the runs compute on the way. They are not trained: time is kept for them
+    until the run itself is there."""
 
     @property
     def foreseen(self) -> tuple[RunSpec, ...]:
