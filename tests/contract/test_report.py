@@ -173,6 +173,19 @@ def test_a_band_has_a_shape_for_every_stretch() -> None:
     assert band["y"] == [0, 1, 3, 2, None, 3, 4, 6, 5]
 
 
+@pytest.mark.parametrize(
+    ("heights", "ticks"),
+    [((0.3, 3.0), ("0.5", "1", "2")), ((0.002, 0.1), ("0.002", "0.005", "0.01", "0.02", "0.05", "0.1"))],
+)
+def test_every_tick_of_a_log_axis_says_its_whole_number(heights: tuple[float, ...], ticks: tuple[str, ...]) -> None:
+    line = Series(name="a", x=(1, 2), y=heights)
+    figure = Curves(title="t", x_label="x", y_label="y", series=(line,), log_y=True)
+    axis = Outline(render(with_figures(figure))).plots[0]["layout"]["yaxis"]
+    least, most = min(heights), max(heights)
+    within = [least * 0.999 <= value <= most * 1.001 for value in axis["tickvals"]]
+    assert tuple(text for text, shown in zip(axis["ticktext"], within, strict=True) if shown) == ticks
+
+
 def test_plotly_knows_every_attribute_that_is_used() -> None:
     outline = Outline(render(every_kind_record()))
     assert len(outline.plots) == 9
