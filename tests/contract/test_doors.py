@@ -139,7 +139,7 @@ def doors(kind: Kind) -> Mapping[str, Mapping[str, Any]]:
     outputs = from_outputs(kind, made(kind, "memorisation").runs)
     grouped = byrote.scores(np.eye(4, dtype=bool), correct=np.eye(4), groups=[0, 1, 2, 3])
     recorder = recorded(kind, history)
-    flags = {} if kind == "numbers" else {"flagged": threshold_flags()}
+    flags = {} if kind == "numbers" else {"aum_flagged": threshold_flags()}
     return {
         "outputs": {name: outputs.arrow[name] for name in outputs.columns} | {"group": grouped.arrow["group"]},
         "recorder": {name: recorder.arrow[name] for name in recorder.columns} | flags,
@@ -151,13 +151,13 @@ def doors(kind: Kind) -> Mapping[str, Mapping[str, Any]]:
 def threshold_flags() -> Any:
     recorder = byrote.Recorder(2)
     recorder.update([0, 1], np.eye(2), [0, 1])
-    return recorder.scores(threshold_ids=[1]).arrow["flagged"]
+    return recorder.scores(threshold_ids=[1]).arrow["aum_flagged"]
 
 
 @each_kind
 def test_every_column_of_every_door_is_registered_and_of_its_type_and_range(kind: Kind) -> None:
     for door, columns in doors(kind).items():
-        without = {"flagged"} if (door, kind) == ("recorder", "numbers") else set()  # they have no margins
+        without = {"aum_flagged"} if (door, kind) == ("recorder", "numbers") else set()  # they have no margins
         assert set(columns) == columns_at(door, kind) - without, door
         for name, values in columns.items():
             column = score_column(name)
@@ -172,7 +172,7 @@ def test_every_column_of_every_door_is_registered_and_of_its_type_and_range(kind
 @each_kind
 def test_as_given_columns_are_of_one_type_at_every_door(kind: Kind) -> None:
     found = doors(kind)
-    for name in ("id", "target", "suggested_target", "most_influenced"):
+    for name in ("id", "target", "heldout_target", "suggested_target", "most_influenced"):
         types = {str(columns[name].type) for door, columns in found.items() if name in columns and door != "recorder"}
         assert len(types) == 1, (name, types)
 

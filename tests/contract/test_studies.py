@@ -173,7 +173,7 @@ def check_examples(outcome: Outcome, task: Task, *, study: str) -> None:
     assert table is not None
     assert table.column_names == columns_of(study, task)
     assert table["id"].to_pylist() == task.train.ids.tolist()
-    for name in set(table.column_names[2:]) - {"suggested_target", "status", "most_influenced"}:
+    for name in set(table.column_names[2:]) - {"heldout_target", "status", "most_influenced"}:
         values = np.array([value for value in table[name].to_pylist() if value is not None], dtype=float)
         assert np.isfinite(values).all(), name
     if "status" not in table.column_names:

@@ -95,7 +95,7 @@ def test_every_column_is_the_measure_of_its_name(block, monkeypatch):
             "self_confidence": own.value,
             "self_confidence_se": own.se,
             "label_suspicion": doubt.suspicion,
-            "suggested_target": doubt.suggested,
+            "heldout_target": doubt.suggested,
             "membership_risk": risk.value,
             "membership_risk_se": risk.se,
             "count": raw.count,
@@ -131,16 +131,20 @@ def test_what_was_kept_of_the_logits_gives_the_same_where_it_gives_anything():
     own = np.exp(-losses(one))
     cases: dict[str, tuple[dict[str, Any], set[str]]] = {
         "all probabilities": ({"probability": softmax}, set()),
-        "margin and loss": ({"margin": margins(one), "loss": losses(one)}, {"suggested_target"}),
+        "margin and loss": ({"margin": margins(one), "loss": losses(one)}, {"heldout_target"}),
         "correct and probability": (
             {"correct": margins(one) > 0, "probability": own},
-            {"suggested_target", *efficient},
+            {"heldout_target", *efficient},
         ),
-        "loss": ({"loss": losses(one)}, {"suggested_target", "heldout_correct", "heldout_correct_se", *efficient}),
+        "loss": ({"loss": losses(one)}, {"heldout_target", "heldout_correct", "heldout_correct_se", *efficient}),
         "correct": (
             {"correct": margins(one) > 0},
             efficient
-            | {name for name in whole.columns if name.startswith(("heldout_p", "self", "label", "sugg", "membership"))},
+            | {
+                name
+                for name in whole.columns
+                if name.startswith(("heldout_p", "heldout_t", "self", "label", "membership"))
+            },
         ),
     }
     for case, (kept, unknown) in cases.items():
@@ -178,7 +182,7 @@ def test_classes_are_in_the_order_of_the_columns_not_of_the_alphabet():
     one, names = made(), np.array(["zebra", "ant", "moth"])
     table = byrote.scores(one.inclusion, logits=one.logits, targets=names[one.targets], classes=names)
     plain = byrote.scores(one.inclusion, logits=one.logits, targets=one.targets)
-    assert table["suggested_target"].tolist() == names[plain["suggested_target"]].tolist()
+    assert table["heldout_target"].tolist() == names[plain["heldout_target"]].tolist()
     assert table["target"].tolist() == names[one.targets].tolist()
     same = ["memorisation_raw", "label_suspicion", "membership_risk"]
     assert table.arrow.select(same).equals(plain.arrow.select(same))
@@ -202,7 +206,7 @@ def test_numbers_have_errors_in_variances_of_the_target():
             "heldout_error": heldout_mean(inclusion, error).value,
             "self_error": included_mean(inclusion, error).value,
             "label_suspicion": residual_suspicion(mean, targets),
-            "suggested_target": mean,
+            "heldout_target": mean,
             "membership_risk": membership_risk(-np.sqrt(error), inclusion).auc.value,
         },
     )
@@ -399,7 +403,7 @@ def test_permuting_examples_and_runs_permutes_the_table(seed):
     assert "memorisation" in fixed
     back = other.arrow.take(np.argsort(examples))
     for name in fixed:
-        if name in ("status", "suggested_target"):
+        if name in ("status", "heldout_target"):
             assert back[name].to_pylist() == table.arrow[name].to_pylist()
         else:
             assert back[name].to_numpy() == pytest.approx(table[name], nan_ok=True)

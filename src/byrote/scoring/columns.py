@@ -123,15 +123,15 @@ def _suspicion(found: Found) -> dict[str, pa.Array]:
         sure = found.outputs.probability
         doubt = np.nan if sure is None else 1 - _blockwise(heldout_mean, found.inclusion, sure).value
         suspicion = np.where(found.spoilt, np.nan, doubt)
-        return {"label_suspicion": _numbers(suspicion), "suggested_target": pa.nulls(len(suspicion))}
+        return {"label_suspicion": _numbers(suspicion), "heldout_target": pa.nulls(len(suspicion))}
     if given.numbers is not None:
         suspicion = residual_suspicion(np.where(found.spoilt, np.nan, mean[:, 0]), given.numbers)
-        return {"label_suspicion": _numbers(suspicion), "suggested_target": _numbers(mean[:, 0])}
+        return {"label_suspicion": _numbers(suspicion), "heldout_target": _numbers(mean[:, 0])}
     assert given.codes is not None
     doubted = label_suspicion(np.where(found.spoilt[:, None], np.nan, mean), given.codes)
     names = np.arange(mean.shape[1]) if given.classes is None else np.asarray(given.classes)
     suggested = pa.array(names[doubted.suggested], mask=np.isnan(doubted.suspicion))
-    return {"label_suspicion": _numbers(doubted.suspicion), "suggested_target": suggested}
+    return {"label_suspicion": _numbers(doubted.suspicion), "heldout_target": suggested}
 
 
 def _membership(found: Found) -> dict[str, pa.Array]:

@@ -171,11 +171,11 @@ class Recorder:
 
         Args:
             threshold_ids: examples whose targets were replaced by an extra class (see
-                `byrote.measures.threshold_samples`): an example with a smaller AUM than 99 % of these is flagged.
+                `byrote.measures.threshold_samples`): an example with a smaller AUM than 99 % of these is `aum_flagged`.
 
         Returns:
             Columns id, target, csl (summed loss), aum (mean margin), el2n, confidence, variability, correctness,
-            forgetting_events, never_learnt, num_updates, status; and flagged, as in `byrote.records.SCORE_COLUMNS`.
+            forgetting_events, never_learnt, num_updates, status; and aum_flagged, as in `byrote.records.SCORE_COLUMNS`.
             Null is unknown. For regression, errors are in standard deviations of the targets that were seen: csl sums
             squared errors, el2n is the mean early |prediction − target|, mean_residual (in place of confidence) and
             variability its mean and standard deviation over epochs; aum does not exist, what needs a right answer

@@ -75,7 +75,7 @@ def scores(
         published difference of means, of correctness; without correctness, of the target's probability; of numbers, of
         minus the squared error in variances of the target); heldout_correct (the C-score); heldout_probability and
         self_confidence (mean probability of the target, in runs that were not, and were, trained on the example; of
-        numbers, heldout_error and self_error); label_suspicion and suggested_target; membership_risk (how often a run
+        numbers, heldout_error and self_error); label_suspicion and heldout_target; membership_risk (how often a run
         trained on the example is surer of its target than one that was not, an AUC); each with its standard error
         `_se` where it has one; count (runs on the smaller side) and status (`learnt`, `memorised`, `never fitted`, `too
         few runs`, `not finite`). With test examples also num_influenced, and of the strongest influence
