@@ -4,6 +4,7 @@ trained here from probes.
 
 from byrote.scoring.columns import FALSE_PAIRS
 from byrote.scoring.depths import PredictionDepths
+from byrote.scoring.outputs import SMALLEST
 from byrote.scoring.probes import GradientNorms, InputCurvature, InputGradients
 from byrote.scoring.recorder import Recorder
 from byrote.scoring.scores import scores
@@ -15,6 +16,7 @@ from byrote.scoring.typed import kind_notes, typed_table
 
 __all__ = [
     "FALSE_PAIRS",
+    "SMALLEST",
     "CriticalInputs",
     "GradientNorms",
     "InputCurvature",
