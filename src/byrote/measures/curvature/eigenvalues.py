@@ -83,9 +83,15 @@ def top_eigenvalues(
     still often stops at the second eigenvalue, and so does a short search from what a part of the data finds. The start
     is the earlier vectors, or random, with a little of the gradient.
 
-    Eigenvalues that stand close together, as those of networks that have not been trained yet do, take longer: of the
-    five largest of a digits MLP (51k weights) 24 products leave the worst up to 5 % too low at initialisation, with a
-    residual that says so, and within 0.01 % after 30 steps. Hand over a tolerance where that matters.
+    Eigenvalues that stand close together, as those of networks that have not been trained yet do, take longer. Of the
+    five largest of a digits MLP (51k weights) the worst was 0.9 to 5.6 % too low at initialisation, after 24 products: the
+    sixth may stand where the fifth was missed, and its residual, however small, does not tell. After 30 steps of
+    training all five were within 0.01 %, after 20 products. Where fresh networks matter, ask for num_products=32: all
+    five were within 0.1 % then (five starts on each of two networks).
+
+    A product costs least on few large batches: on this MLP, batches of 32 take three times as long as batches of 256.
+    Networks stacked into one, 8 or 32 of them, take as long as one after another on batches of 256 (0.98 to 0.99 times
+    as fast), so that they are measured one by one.
 
     For ℓ = (w₁x₁ + w₂x₂)² on x = (3, 0) and (0, 1) the Hessian is diag(9, 1):
 
@@ -251,10 +257,8 @@ def _leaning(vector: Float[Tensor, "parameter"], gradient: Float[Tensor, "parame
 def _is_enough(run: Lanczos, plan: Plan, begin: _Begin) -> bool:
     if plan.tolerance is not None:
         return _is_close(run, plan, plan.tolerance)
-    if run.num_products < begin.budget:
-        return False
-    if run.num_products >= begin.most:
-        return True
+    if run.num_products != begin.budget:
+        return run.num_products >= begin.most
     pairs = _wanted(run.ritz(), plan)
     return bool((pairs.residuals <= DOUBTFUL * np.abs(pairs.values)).all())
 
