@@ -84,14 +84,15 @@ def top_eigenvalues(
     is the earlier vectors, or random, with a little of the gradient.
 
     Eigenvalues that stand close together, as those of networks that have not been trained yet do, take longer. Of the
-    five largest of a digits MLP (51k weights) the worst was 0.9 to 5.6 % too low at initialisation, after 24 products: the
-    sixth may stand where the fifth was missed, and its residual, however small, does not tell. After 30 steps of
+    five largest of a digits MLP (51k weights) the worst was 0.9 to 5.6 % too low at initialisation, after 24 products:
+    the sixth may stand where the fifth was missed, and its residual, however small, does not tell. After 30 steps of
     training all five were within 0.01 %, after 20 products. Where fresh networks matter, ask for num_products=32: all
     five were within 0.1 % then (five starts on each of two networks).
 
     A product costs least on few large batches: on this MLP, batches of 32 take three times as long as batches of 256.
-    Networks stacked into one, 8 or 32 of them, take as long as one after another on batches of 256 (0.98 to 0.99 times
-    as fast), so that they are measured one by one.
+    Networks stacked into one, 8 or 32 of them, are no faster than one after another on batches of 256 (0.98 to 0.99
+    times), and on batches of 32, where they are 2.3 to 2.5 times as fast, larger batches gain more. So each is measured
+    by itself.
 
     For ℓ = (w₁x₁ + w₂x₂)² on x = (3, 0) and (0, 1) the Hessian is diag(9, 1):
 
