@@ -180,7 +180,8 @@ def test_a_band_has_a_shape_for_every_stretch() -> None:
 def test_every_tick_of_a_log_axis_says_its_whole_number(heights: tuple[float, ...], ticks: tuple[str, ...]) -> None:
     line = Series(name="a", x=(1, 2), y=heights)
     figure = Curves(title="t", x_label="x", y_label="y", series=(line,), log_y=True)
-    axis = Outline(render(with_figures(figure))).plots[0]["layout"]["yaxis"]
+    plot: Any = Outline(render(with_figures(figure))).plots[0]
+    axis = plot["layout"]["yaxis"]
     least, most = min(heights), max(heights)
     within = [least * 0.999 <= value <= most * 1.001 for value in axis["tickvals"]]
     assert tuple(text for text, shown in zip(axis["ticktext"], within, strict=True) if shown) == ticks
