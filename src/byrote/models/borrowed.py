@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from byrote.models.bypassed import SAID, Bypassed, is_compiled, say_once
+
 Model = nn.Module | Callable[[Tensor], Tensor]
 """Turns inputs [batch, ...] into logits [batch, class], or for regression numbers [batch] or [batch, 1]. What is no
 module is called as it is."""
@@ -30,24 +32,35 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(model, (DataParallel, DistributedDataParallel)):
             model = model.module
         elif type(model).__name__ == "OptimizedModule":
+            say_once(SAID["compiled"])
             model = model.get_submodule("_orig_mod")
         else:
             return model
 
 
 @contextmanager
-def borrowed(model: Model, *, device: torch.device) -> Generator[None]:
+def borrowed(model: Model, *, device: torch.device, bypassed: Bypassed | None = None) -> Generator[None]:
     """For a while a module is in evaluation mode, and what it draws or writes to its buffers is forgotten afterwards.
 
-    Attention is written out, since its fused kernels have neither second derivatives nor a batching rule, and compiled
-    code runs uncompiled. Hooks on gradients are silent; those on what layers put out are part of the model.
+    Attention is written out, since its fused kernels have neither second derivatives nor a batching rule; compiled code
+    runs uncompiled, and gradient scalers do not scale. Hooks on gradients are silent; those on what layers put out are
+    part of the model.
+
+    Args:
+        model: whose it is.
+        device: of its weights.
+        bypassed: where it is noted what was gone around.
     """
+    bypassed = bypassed or Bypassed()
+    if isinstance(model, nn.Module) and is_compiled(model):
+        bypassed.say("compiled")
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_same_random_states(device))
         stack.enter_context(_attention_written_out())
         stack.enter_context(_uncompiled())
+        stack.enter_context(bypassed.noticing())
         if isinstance(model, nn.Module):
             stack.enter_context(_module_as_found(model))
             stack.enter_context(_without_gradient_hooks(model))

@@ -23,7 +23,6 @@ from byrote.measures.curvature import (
 from byrote.measures.trajectory import break_even, stability_ratio
 from byrote.monitoring.columns import Row
 from byrote.monitoring.objectives import Objectives
-from byrote.monitoring.processes import Processes
 from byrote.monitoring.stability import as_recorded, is_adaptive
 from byrote.records import SGD
 
@@ -32,8 +31,14 @@ DRAWS = 3
 PRODUCTS = 20.0
 """Gradients that an eigenvalue is expected to take the first time: a graph and ten products, of which one may take two
 gradients."""
+FOLLOWING = {"lambda_max": ("lambda_max", "stability")}
+"""What cannot be measured without it, beside what has its name."""
 WAYS = 4
 """Gradients that the variance of the examples' curvatures takes."""
+NO_RATE = (
+    "stability and growth are not measured: the learning rate is not known. Say it, monitor.step(step, lr=lr), or whose "
+    "it is, Monitor(…, optimiser=optimiser)."
+)
 GRADIENT_DESCENT = SGD(lr=1.0, momentum=0.0)
 
 
@@ -45,19 +50,18 @@ class Dear:
         self,
         objectives: Objectives,
         *,
-        processes: Processes,
+        notes: dict[str, str],
         likelihood: Likelihood | None,
         batch_size: int | None,
         num_examples: int | None,
         seed: int,
     ) -> None:
         """See `Monitor`."""
-        self._objectives, self._processes = objectives, processes
-        self._objective = objectives.whole
+        self._objectives, self._objective = objectives, objectives.whole
         self._likelihood, self._batch_size, self._num_examples = likelihood, batch_size, num_examples
-        self._seed = seed
-        self.notes: dict[str, str] = {}
-        """Why something is not measured, by what it is."""
+        self._seed, self._notes = seed, notes
+        if likelihood is None:
+            notes["fisher_trace"] = "fisher_trace is not measured: likelihood=None."
         self.directions: dict[str, Float[Tensor, "parameter"]] = {}
         """By column, the direction in which the next search begins."""
 
@@ -80,12 +84,12 @@ class Dear:
 
     def _or_note(self, what: str, measure: Callable[[], Row]) -> Row:
         """What cannot be measured on this model is said once, and never tried again."""
-        if what in self.notes:
+        if what in self._notes:
             return {}
         try:
             return measure()
         except ModelError as error:
-            self.notes[what] = f"{what} is not measured. {error}"
+            self._notes |= dict.fromkeys(FOLLOWING.get(what, (what,)), f"{what} is not measured. {error}")
             return {}
 
     def _sharpness(self, lr: float | None, optimiser: torch.optim.Optimizer | None) -> Row:
@@ -106,7 +110,8 @@ class Dear:
         try:
             scale = adam_scale(self._objective, optimiser=optimiser)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
-            self.notes["preconditioned_lambda_max"] = f"At a step preconditioned_lambda_max was not measured. {error}"
+            note = f"At a step preconditioned_lambda_max and stability were not measured. {error}"
+            self._notes |= {"preconditioned_lambda_max": note, "stability": note}
             return {}
         name = "preconditioned_lambda_max"
         found = preconditioned_sharpness(self._objective, scale=scale, warm=self._warm(name), seed=self._seed)
@@ -114,6 +119,8 @@ class Dear:
         return {name: found.value, f"{name}_residual": found.residual}
 
     def _stability(self, sharpness: float, lr: float | None, optimiser: torch.optim.Optimizer | None) -> Row:
+        if lr is None:
+            self._notes["stability"] = NO_RATE
         if lr is None or np.isnan(sharpness):
             return {}
         try:
@@ -124,20 +131,19 @@ class Dear:
             )
             ratio = stability_ratio(np.array(sharpness), optimiser=rule, lr=np.array(lr))
         except ValueError as error:
-            self.notes["stability"] = f"stability is not measured. {error}"
+            self._notes["stability"] = f"stability is not measured. {error}"
             return {}
+        self._notes.pop("stability", None)
         return {"stability": float(ratio)}
 
     def _break_even(self, found: Eigenvalues, lr: float | None, optimiser: torch.optim.Optimizer | None) -> Row:
         own = curvature_variance(self._objective, direction=found.top.vectors[0])
-        value, variance = self._processes.means([own.value, own.se**2], like=self._objectives.like)
-        root = self._processes.count(like=self._objectives.like) ** 0.5
-        row = {"curvature_variance": value, "curvature_variance_se": variance**0.5 / root, "cost": own.cost}
+        row = {"curvature_variance": own.value, "curvature_variance_se": own.se, "cost": own.cost}
         if not lr or self._batch_size is None or self._num_examples is None or not _plain(optimiser):
             return row
         even = break_even(
             np.array([found.value]),
-            curvature_variance=np.array([value]),
+            curvature_variance=np.array([own.value]),
             learning_rate=lr,
             batch_size=self._batch_size,
             num_examples=self._num_examples,

@@ -43,9 +43,9 @@ class Governor:
             overhead: seconds of measuring for each second of training, above 0; infinite: everything at every step.
 
         Raises:
-            ValueError: it is not above 0.
+            ValueError: it is no number above 0.
         """
-        if not overhead > 0:
+        if not isinstance(overhead, (int, float)) or not overhead > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"Expected an overhead above 0, such as 0.05 for 5 % of the time, got {overhead!r}.")
         self.overhead = overhead
         self.training = 0.0

@@ -1,5 +1,6 @@
 """Curvature, noise and movement of a training that somebody else runs."""
 
+import operator
 import os
 import time
 import warnings
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from byrote.measures.curvature import Likelihood, Loss, class_answers
-from byrote.monitoring.columns import Row, table
+from byrote.models.bypassed import say_once
+from byrote.monitoring.columns import WHOLE, Row, table
 from byrote.monitoring.dear import Dear
 from byrote.monitoring.governor import FULL, Governor, Kind
 from byrote.monitoring.objectives import Objectives
@@ -116,7 +118,8 @@ class Monitor:
             clock: seconds.
 
         Raises:
-            TypeError: the model is no module, or the probe a loader.
+            TypeError: the model is no module, the probe is a loader or a data set, or there is a sink outside of a
+                list.
             ValueError: an empty probe, no parameters, or a number out of its range.
             UnknownNameError: there is no such parameter or layer.
         """
@@ -136,21 +139,26 @@ class Monitor:
             memory=memory,
         )
         self._governor = Governor(overhead)
-        self._quick = Quick(self._objectives, processes=self._processes, layer=features)
+        self._notes: dict[str, str] = {}
+        """Why something is not measured, by column."""
+        self._quick = Quick(self._objectives, processes=self._processes, notes=self._notes, layer=features)
         self._dear = Dear(
             self._objectives,
-            processes=self._processes,
+            notes=self._notes,
             likelihood=likelihood,
             batch_size=batch_size,
             num_examples=num_examples,
             seed=seed,
         )
+        if not isinstance(sinks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Expected several sinks, got {type(sinks).__name__}. Put it into a list: sinks=[sink].")
         self._sinks = tuple(sinks)
         self._rows: list[Row] = []
         self._given: list[Warned] = []
         self._seed = seed
         self._since = self._clock()
         self._waited, self._num_waited, self._rests = 0.0, 0, 0
+        self._latest: int | None = None
 
     @property
     def warnings(self) -> tuple[Warned, ...]:
@@ -159,8 +167,10 @@ class Monitor:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is not measured, and why."""
-        return tuple(self._dear.notes.values())
+        """What is not measured, and why, and what was gone around to measure: fused attention, compiled code, a
+        gradient scaler.
+        """
+        return tuple(dict.fromkeys([*self._notes.values(), *self._objectives.notes]))
 
     @property
     def share(self) -> float:
@@ -171,16 +181,22 @@ class Monitor:
         """Say that the optimiser took a step, and measure if there is time for it.
 
         Args:
-            step: its number, or how many were taken; larger than in the call before.
+            step: its number, or how many were taken; larger than in the call before. The same step again measures
+                nothing.
             lr: learning rate of the step; None: the optimiser's, if there is one.
 
         Returns:
             What was measured, by column; None when nothing was.
 
         Raises:
+            TypeError: the step is no whole number.
             ModelError: at the first measurement, the loss fails or does not give a number for each example.
         """
         self._waited += self._lap()
+        step = _whole(step)
+        if step == self._latest:
+            return None
+        self._check_order(step)
         self._num_waited += 1
         if self._num_waited <= self._rests:
             return None
@@ -195,6 +211,8 @@ class Monitor:
             lr: likewise.
         """
         self._waited += self._lap()
+        step = _whole(step)
+        self._check_order(step)
         self._due()
         return self._measured(FULL, step=step, lr=lr)
 
@@ -219,7 +237,7 @@ class Monitor:
             self._rows,
             objective=self._objectives.whole,
             warned=self._given,
-            notes=self.notes,
+            notes=self._notes,
             overhead=self._governor.overhead,
             seed=self._seed,
         )
@@ -232,7 +250,7 @@ class Monitor:
             "start": self._quick.start.cpu().clone(),
             "governor": self._governor.state(),
             "warned": as_bytes([[warned.what, warned.step, warned.text] for warned in self._given]),
-            "notes": as_bytes(self._dear.notes),
+            "notes": as_bytes(self._notes),
         }
         if self._quick.features is not None and not self._processes.several:
             state["features"] = self._quick.features.cpu().clone()
@@ -247,13 +265,15 @@ class Monitor:
         check(state, num_parameters=self._objectives.whole.num_parameters)
         device = self._objectives.device
         self._rows = rows_of(state)
+        self._latest = round(self._rows[-1][WHOLE]) if self._rows else None
         self._quick.start = state["start"].to(device).clone()
         self._quick.features = state["features"].to(device).clone() if "features" in state else None
         self._governor.restore(state["governor"])
         self._given = [Warned(what=what, step=step, text=text) for what, step, text in of_bytes(state["warned"])]
-        self._dear.notes = dict(of_bytes(state["notes"]))
+        self._notes.clear()
+        self._notes.update(of_bytes(state["notes"]))
         if self._rows and self._quick.features is None:
-            self._dear.notes["features"] = (
+            self._notes["feature_movement"] = (
                 f"feature_movement is since the first measurement after step {round(self._rows[-1]['step'])}, where a "
                 "training of several processes was taken up again; before, since the first of all."
             )
@@ -279,6 +299,15 @@ class Monitor:
         """
         self.load_state_dict(read_state(Path(path)))
 
+    def _check_order(self, step: int) -> None:
+        if self._latest is not None and step < self._latest:
+            self._notes[WHOLE] = (
+                f"The steps went back, from {self._latest} to {step}. Rows are in the order of their measurement, and "
+                "curves over steps are folded. Count steps on from epoch to epoch."
+            )
+            say_once(self._notes[WHOLE])
+        self._latest = step
+
     def _lap(self) -> float:
         now = self._clock()
         passed, self._since = now - self._since, now
@@ -301,6 +330,7 @@ class Monitor:
         self._governor.earn(self._passed())
         if lr is None and self.optimiser is not None:
             lr = learning_rate(self.optimiser)
+        lr = None if lr is None else float(lr)
         row: Row = {"step": step, "seconds": self._governor.training} | ({} if lr is None else {"lr": lr})
         before = self._objectives.spent
         row |= self._dear(step=step, lr=lr, optimiser=self.optimiser) if kind == FULL else {}
@@ -309,16 +339,20 @@ class Monitor:
         _wait_for(self._objectives.device)
         took = self._passed()
         if not self._rows:
-            self._estimate(row["cost"])
+            row["cost"] += self._estimate(row["cost"])
         self._governor.charge(kind, seconds=took)
         row["share"] = self._governor.share
         self._rows.append(row)
         self._tell(row)
         return dict(row)
 
-    def _estimate(self, cost: float) -> None:
-        """Time three more gradients, now that everything is loaded: of the whole probe twice, and of its parts."""
-        times: list[float] = []
+    def _estimate(self, cost: float) -> float:
+        """Time three more gradients, now that everything is loaded: of the whole probe twice, and of its parts.
+
+        Returns:
+            Gradients of the probe that it took.
+        """
+        before, times = self._objectives.spent, list[float]()
         with self._objectives.whole.opened() as whole:
             for _ in range(2):
                 whole.gradient()
@@ -326,12 +360,16 @@ class Monitor:
                 times.append(self._passed())
         once = min(times)
         with self._objectives.parts.opened() as parts:
-            deque(parts.batch_gradients(), maxlen=0)
+            if parts.is_alike:
+                deque(parts.batch_gradients(), maxlen=0)
+            else:
+                parts.gradient()
         _wait_for(self._objectives.device)
         apart = self._passed()
         quick = apart + (cost - 1) * once
         products, draws = self._dear.expected(self.optimiser)
         self._governor.expect(sum(times) + apart, quick=quick, full=COLD * (quick + products * once + draws * apart))
+        return self._objectives.spent - before
 
     def _passed(self) -> float:
         """Seconds since this was asked for last, the mean over processes."""
@@ -344,6 +382,13 @@ class Monitor:
         self._given += found
         for warned in found:
             warnings.warn(warned.text, TrajectoryWarning, stacklevel=4)
+
+
+def _whole(step: int) -> int:
+    try:
+        return operator.index(step)
+    except TypeError:
+        raise TypeError(f"Expected the step as a whole number, got {step!r}.") from None
 
 
 def _check_training(batch_size: int | None, num_examples: int | None) -> None:

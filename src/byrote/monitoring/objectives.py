@@ -90,6 +90,12 @@ class Objectives:
             spent += self._equal.spent * sum(self._equal.counts) / sum(self.whole.counts)
         return spent
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was gone around to measure."""
+        views = [view for view in (self.whole, self._cut, self._equal) if view is not None]
+        return tuple(dict.fromkeys(note for view in views for note in view.notes))
+
     def _of(self, batches: list[Batch]) -> Objective:
         return Objective(
             self.whole.model,
@@ -107,9 +113,9 @@ class Objectives:
         if self._checked:
             return
         whole = self.whole
-        with whole.opened(), torch.no_grad():
-            together = self._loss(whole.model, whole.batches[0]).double()
-            apart = torch.cat([self._loss(whole.model, batch) for batch in parts.batches]).double()
+        with whole.opened(), parts.opened():
+            together = whole.losses(0).to(self.like)
+            apart = torch.cat([parts.losses(index) for index in range(len(parts.batches))]).to(self.like)
         if len(together) != len(apart) or float((apart - together).norm()) > AGREE * float(together.norm()):
             raise ModelError(
                 "The loss of an example depends on what else is in its batch, so that the probe cannot be cut into "

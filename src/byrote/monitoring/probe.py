@@ -7,9 +7,12 @@ from typing import Any, final, overload
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from byrote.measures.curvature import Batch
+
+LEFT = 1 / 8
+"""Share of the examples that may be left out for mini-batches of one size."""
 
 
 @final
@@ -50,19 +53,23 @@ def batches_of(probe: Any) -> list[Batch]:
     (1, 1, 3)
 
     Raises:
-        TypeError: it is a loader or a generator, of which it is not known how much is meant.
-        ValueError: there are none.
+        TypeError: it is a loader, a data set or a generator, of which it is not known how much is meant.
+        ValueError: there are none, or one has no examples.
     """
-    if isinstance(probe, (DataLoader, Iterator)):
+    if isinstance(probe, (DataLoader, Dataset, Iterator)):
         raise TypeError(
             f"Expected a batch, or a list of some, got a {type(probe).__name__}. Take as many as you mean: "
             "probe=list(itertools.islice(loader, 4))."
         )
-    if not is_several(probe):
-        return [probe]
-    if not probe:
+    batches: list[Batch] = probe if is_several(probe) else [probe]
+    if not batches:
         raise ValueError("Expected at least one batch as the probe, got an empty list.")
-    return list(probe)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    tensors: list[Tensor] = []
+    for batch in batches:
+        _gathered(batch, tensors)
+    if any(not len(tensor) for tensor in tensors):
+        raise ValueError("Expected examples in every batch of the probe, got a tensor without rows.")
+    return list(batches)
 
 
 def is_several(probe: Any) -> bool:
@@ -71,10 +78,13 @@ def is_several(probe: Any) -> bool:
 
 
 def cut(batch: Batch, *, num_batches: int) -> list[Batch] | None:
-    """Make one batch several, all of one size, leaving out the fewest that are over.
+    """Make one batch several, all of one size: as many as may be without leaving out more than an eighth of it, or
+    more than one example.
 
     >>> [len(part["x"]) for part in cut({"x": torch.arange(7), "scale": 2.0}, num_batches=3)]
     [2, 2, 2]
+    >>> len(cut({"x": torch.arange(31)}, num_batches=16))
+    15
 
     Args:
         batch: of tensors, tuples, lists and mappings.
@@ -90,9 +100,10 @@ def cut(batch: Batch, *, num_batches: int) -> list[Batch] | None:
     num_examples = len(tensors[0])
     if num_examples < 2 or any(len(tensor) != num_examples for tensor in tensors):
         return None
-    size = max(1, num_examples // num_batches)
-    starts = range(0, num_examples - size + 1, size)[:num_batches]
-    return [mapped(batch, partial(_rows, first=first, size=size)) for first in starts]
+    spare = max(1.0, LEFT * num_examples)
+    num = next(num for num in range(min(num_batches, num_examples), 0, -1) if num_examples % num <= spare)
+    size = num_examples // num
+    return [mapped(batch, partial(_rows, first=place * size, size=size)) for place in range(num)]
 
 
 def first_rows(batch: Batch, parts: Sequence[Batch]) -> Batch:

@@ -45,12 +45,6 @@ class Processes:
         total = self.sum(torch.tensor([*values, 1.0], dtype=like.dtype, device=like.device))
         return (total[:-1] / total[-1]).tolist()
 
-    def count(self, *, like: Tensor) -> int:
-        """How many."""
-        if not self.several:
-            return 1
-        return round(float(self.sum(torch.ones((), dtype=like.dtype, device=like.device))))
-
 
 def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

@@ -1,6 +1,7 @@
 """The curves of a monitor, with what they say."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -115,7 +116,7 @@ def trajectory(
     *,
     objective: Objective,
     warned: Sequence[Warned],
-    notes: Sequence[str],
+    notes: Mapping[str, str],
     overhead: float,
     seed: int,
 ) -> Trajectory:
@@ -125,18 +126,20 @@ def trajectory(
         rows: measurements.
         objective: what they are of.
         warned: warnings given.
-        notes: what was not measured, and why.
+        notes: why something was not measured, by column.
         overhead: that was allowed.
         seed: of the monitor.
     """
     model = type(objective.model).__name__
     weights = objective.weights
+    first, *others = (_section(chapter, rows, notes, overhead) for chapter in CHAPTERS)
+    first = dataclasses.replace(first, notes=(*first.notes, *objective.notes))
     return Trajectory(
         title=f"How {model} was trained",
         model=model,
         setting=(f"{objective.num_parameters:,} parameters", f"a probe of {sum(objective.counts):,} examples"),
         summary=_summary(rows, warned),
-        sections=tuple(_section(chapter, rows, notes, overhead) for chapter in CHAPTERS) + _warnings(warned),
+        sections=(first, *others, *_warnings(warned)),
         facts=_facts(rows, overhead),
         provenance=provenance(
             seed=seed, device=str(weights.device), dtype=str(weights.dtype), num_threads=torch.get_num_threads()
@@ -157,14 +160,13 @@ def _summary(rows: Sequence[Row], warned: Sequence[Warned]) -> str:
     return "\n\n".join([text, *given])
 
 
-def _section(chapter: _Chapter, rows: Sequence[Row], notes: Sequence[str], overhead: float) -> Section:
-    columns = {line.column for plot in chapter.plots for line in plot.lines}
-    drawn = [_curves(plot, rows) for plot in chapter.plots]
-    figures: list[Figure] = [curves for curves in drawn if curves.series]
-    own = [note for note in notes if any(column in note for column in columns)]
-    missing = [curves.title for curves in drawn if not curves.series]
-    if missing and not own:
-        own.append(_not_yet(missing, overhead))
+def _section(chapter: _Chapter, rows: Sequence[Row], notes: Mapping[str, str], overhead: float) -> Section:
+    drawn = [(_curves(plot, rows), {line.column for line in plot.lines}) for plot in chapter.plots]
+    figures: list[Figure] = [curves for curves, _ in drawn if curves.series]
+    own = dict.fromkeys(note for column, note in notes.items() if any(column in columns for _, columns in drawn))
+    missing = [curves.title for curves, columns in drawn if not curves.series and not columns & set(notes)]
+    if missing:
+        own[_not_yet(missing, overhead)] = None
     return Section(
         study="monitor",
         title=chapter.title,

@@ -58,15 +58,12 @@ class CurvatureVariance:
     mean_se: float
     """s/√(n − 1)."""
     curvatures: Float[np.ndarray, "example"]
-    """eᵀH_ie, batch by batch."""
+    """eᵀH_ie, batch by batch; of several processes those of this one."""
+    count: int
+    """Examples, of all processes."""
     cost: float
     """In full-data gradients: 4, as products whose graph is built anew are 2; not part of `Objective.spent`."""
     survives_rescaling: bool = False
-
-    @property
-    def count(self) -> int:
-        """Examples."""
-        return len(self.curvatures)
 
 
 def gradient_alignment(
@@ -101,7 +98,7 @@ def gradient_alignment(
     before = objective.spent
     gradients = stored_gradients(objective, memory=memory)
     cost = objective.spent - before
-    sizes = np.array(objective.counts, np.float64)
+    sizes = np.array(objective.batch_sizes, np.float64)
     products = gradients.gram()
     along = gradients.times(torch.cat([basis, _unit(directions.to(basis))]).T)
     inside, cosines = along[:, : len(basis)], along[:, len(basis) :]
@@ -156,18 +153,26 @@ def curvature_variance(objective: Objective, *, direction: Float[Tensor, "parame
         for place, batch in enumerate(objective.batches):
             losses = example_losses(objective.model, loss=objective.loss, batch=batch)
             found.append(_curvatures(losses, objective.weights.tensors, parts, check=not place))
-    values = torch.cat(found).cpu().double().numpy()
-    count, variance = len(values), float(values.var())
-    fourth = float(np.square(np.square(values - values.mean())).mean())
+    values = torch.cat(found)
+    count, mean, variance, fourth = _moments(values.to(objective.weights.total), objective)
     nan = float("nan")
     return CurvatureVariance(
         value=variance,
         se=float(np.sqrt(max(0.0, fourth - variance**2) / count)) if count > 1 else nan,
-        mean=float(values.mean()),
+        mean=mean,
         mean_se=float(np.sqrt(variance / (count - 1))) if count > 1 else nan,
-        curvatures=values,
+        curvatures=values.cpu().double().numpy(),
+        count=count,
         cost=float(WAYS),
     )
+
+
+def _moments(values: Float[Tensor, "example"], objective: Objective) -> tuple[int, float, float, float]:
+    """Number, mean, and mean second and fourth powers around it, over all processes."""
+    count, total = objective.summed(torch.stack([torch.full_like(values[0], len(values)), values.sum()])).tolist()
+    squares = (values - total / count).square()
+    second, fourth = (objective.summed(torch.stack([squares.sum(), squares.square().sum()])) / count).tolist()
+    return round(count), total / count, second, fourth
 
 
 def _curvatures(

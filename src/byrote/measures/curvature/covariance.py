@@ -192,7 +192,8 @@ def gradient_covariance(
     ([8.0], 2, 1)
 
     Args:
-        objective: its batches are the mini-batches, all of one size; `draw_batches` draws them as published.
+        objective: its batches are the mini-batches, all of one size; `draw_batches` draws them as published. Of several
+            processes the batches of one number are one mini-batch.
         drawn: how they were drawn; recorded, and needed for `per_example_factor`.
         population: N, from how many examples; None: infinitely many.
         num_directions: eigenvectors that are asked for.
@@ -208,7 +209,7 @@ def gradient_covariance(
     _check(objective, num_directions=num_directions)
     before = objective.spent
     gradients = stored_gradients(objective, memory=memory)
-    cost, sizes = objective.spent - before, set(objective.counts)
+    cost, sizes = objective.spent - before, set(objective.batch_sizes)
     if len(sizes) > 1:
         raise ValueError(
             f"Expected batches of one size, whose gradients vary alike, got {sorted(sizes)}. Leave the odd one out "

@@ -39,8 +39,8 @@ def example_losses(model: nn.Module, *, loss: Loss, batch: Batch) -> Float[Tenso
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim != 1 or not len(values):
         got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise ModelError(
-            "Expected loss(model, batch) to give one floating-point number for each example, as with "
-            f"reduction='none', got {got}."
+            "Expected loss(model, batch) to give one floating-point number for each example, a tensor of shape "
+            f"[example] as with reduction='none', got {got}. Sum or average over what else there is, such as outputs."
         )
     return values
 

@@ -23,6 +23,7 @@ from byrote.measures.curvature.matrices import (
 )
 from byrote.measures.curvature.weights import Weights
 from byrote.models.borrowed import borrowed, random_states, unwrapped
+from byrote.models.bypassed import Bypassed, is_compiled
 
 HESSIAN = Hessian()
 GAUSS_NEWTON = GaussNewton()
@@ -87,12 +88,17 @@ class Objective:
             raise ValueError("Expected at least one batch, got none.")
         self.model, self.loss, self.batches = unwrapped(model), loss, batches
         self.weights = Weights(self.model, parameters)
+        self._bypassed = Bypassed()
+        if is_compiled(model):
+            self._bypassed.say("compiled")
         if memory < 0:
             raise ValueError(f"Expected memory of at least 0 bytes, got {memory!r}.")
         self._work = 0.0
         self._reduce = reduce
         self._memory = memory
         self._counts: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._alike: bool | None = None
         self._tried = False
         self._checked: set[AbstractMatrix] = set()
         self._kept = self._no_graphs()
@@ -108,13 +114,41 @@ class Objective:
         """n, in all batches of all processes."""
         self._count()
         total = torch.tensor(float(sum(self._counts.values())), dtype=self.weights.total, device=self.weights.device)
-        return round(float(self._summed(total)))
+        return round(float(self.summed(total)))
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Examples in each batch, of this process."""
         self._count()
         return tuple(self._counts[index] for index in range(len(self.batches)))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes have batches too."""
+        return self._reduce is not None
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all processes have as many batches."""
+        if self._alike is None:
+            number = len(self.batches)
+            own = torch.tensor([1.0, number, number**2], dtype=self.weights.total, device=self.weights.device)
+            processes, total, squares = (round(float(part)) for part in self.summed(own))
+            self._alike = processes * squares == total**2
+        return self._alike
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Examples in each mini-batch of all processes, which is made of the batches of one number in each of them.
+
+        Raises:
+            ValueError: processes differ in how many batches they have.
+        """
+        if not self.is_shared:
+            return self.counts
+        self._count()
+        self._check_alike()
+        return tuple(self._size(index) for index in range(len(self.batches)))
 
     @property
     def spent(self) -> float:
@@ -127,6 +161,13 @@ class Objective:
         return self._work / sum(self._counts.values())
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was gone around to measure: fused attention, compiled code, a gradient scaler. In each process the first
+        of its kind is a line in the log of `byrote`, too.
+        """
+        return self._bypassed.notes
+
+    @property
     def kept_bytes(self) -> int:
         """What the graphs take that are kept now."""
         return self._kept.nbytes
@@ -136,7 +177,7 @@ class Objective:
         """Borrow the model. Graphs are kept from product to product, and freed at the end."""
         with ExitStack() as stack:
             if not self._open:
-                stack.enter_context(borrowed(self.model, device=self.weights.device))
+                stack.enter_context(borrowed(self.model, device=self.weights.device, bypassed=self._bypassed))
                 stack.enter_context(self.weights.alone())
                 stack.callback(self._kept.clear)
             self._open += 1
@@ -159,6 +200,10 @@ class Objective:
         """A copy of the parameters' values of now."""
         return self.weights.now()
 
+    def summed(self, part: Tensor) -> Tensor:
+        """The sum over all processes, each of which asks for it."""
+        return part if self._reduce is None else self._reduce(part)
+
     @torch.no_grad()
     def value(self) -> float:
         """L."""
@@ -167,8 +212,14 @@ class Objective:
         for index in range(len(self.batches)):
             values = self._losses(index, passes=FORWARD)
             total += torch.stack([values.to(total.dtype).sum(), torch.full_like(total[0], len(values))])
-        total = self._summed(total)
+        total = self.summed(total)
         return float(total[0] / total[1])
+
+    @torch.no_grad()
+    def losses(self, index: int) -> Float[Tensor, "example"]:
+        """ℓ_i of each example of one of this process's batches."""
+        self._check_open()
+        return self._losses(index, passes=FORWARD)
 
     def gradient(self, *, products_follow: bool = False) -> Float[Tensor, "parameter"]:
         """∂L/∂θ, summed in float64.
@@ -182,10 +233,20 @@ class Objective:
         return self._mean(lambda index: self._hessian_graph(index).gradient)
 
     def batch_gradients(self) -> Iterator[Float[Tensor, "parameter"]]:
-        """The gradient of each batch's own mean, in turn; of this process's batches."""
+        """The gradient of each mini-batch's own mean, in turn.
+
+        Of several processes the batches of one number are one mini-batch, as they are in a training step; see
+        `batch_sizes`.
+
+        Raises:
+            ValueError: processes differ in how many batches they have.
+        """
         self._check_open()
+        self._check_alike()
         for index in range(len(self.batches)):
-            yield self.weights.flat(self._gradient_parts(index), dtype=self.weights.dtype)
+            own = self.weights.flat(self._gradient_parts(index), dtype=self.weights.dtype)
+            share = self._counts[index] / self._size(index)
+            yield own if share == 1 else self.summed(own * share)
 
     def hessian_product(
         self, vector: Float[Tensor, "parameter"], *, block: Iterable[str] | None = None
@@ -262,7 +323,7 @@ class Objective:
             slopes = pulled_back([values], self.weights.tensors, slopes=[signs.to(values)])
             total[0] += self.weights.flat(slopes, dtype=total.dtype).square().sum()
             total[1] += values.shape[1]
-        total = self._summed(total)
+        total = self.summed(total)
         return float(total[0] / total[1])
 
     def _no_graphs(self) -> KeptGraphs:
@@ -304,7 +365,7 @@ class Objective:
                 if part is not None:
                     own.add_(part.detach().reshape(-1), alpha=self._counts[index])
             total[-1] += self._counts[index]
-        total = self._summed(total)
+        total = self.summed(total)
         return (total[:-1] / total[-1]).to(self.weights.dtype)
 
     def _watched_loss(self, model: nn.Module, batch: Batch) -> Any:
@@ -329,8 +390,19 @@ class Objective:
                 for index in missing:
                     self._losses(index, passes=FORWARD)
 
-    def _summed(self, total: Tensor) -> Tensor:
-        return total if self._reduce is None else self._reduce(total)
+    def _size(self, index: int) -> int:
+        """Of a mini-batch of all processes."""
+        if index not in self._sizes:
+            own = torch.tensor(float(self._counts[index]), dtype=self.weights.total, device=self.weights.device)
+            self._sizes[index] = round(float(self.summed(own)))
+        return self._sizes[index]
+
+    def _check_alike(self) -> None:
+        if not self.is_alike:
+            raise ValueError(
+                "Expected as many batches in every process, whose gradients are averaged one by one, got "
+                f"{len(self.batches)} in this one and another number elsewhere. Give every process as many examples."
+            )
 
     def _check_open(self) -> None:
         if not self._open:

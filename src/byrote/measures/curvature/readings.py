@@ -71,8 +71,14 @@ class Reader:
             seed: of the draw.
 
         Raises:
-            ValueError: the share is not in (0, 1], or there are no held-out batches.
+            ValueError: the share is not in (0, 1], there are no held-out batches, or the objective is shared by several
+                processes.
         """
+        if objective.is_shared:
+            raise ValueError(
+                "Surfaces and paths compare each example with itself, so one process reads all of them. Hand over an "
+                "Objective without reduce, whose batches are the whole split."
+            )
         if not 0 < share <= 1:
             raise ValueError(f"Expected a share of the batches in (0, 1], got {share!r}.")
         if held_out is not None and not len(held_out):
