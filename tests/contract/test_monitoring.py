@@ -14,7 +14,6 @@ from torch import Tensor, distributed, nn
 from torch.func import functional_call, jacrev
 from torch.nn.parallel import DistributedDataParallel
 
-import byrote
 from byrote.core import ModelError, SpecError, StoreError, UnknownNameError
 from byrote.integrations import tensorboard_sink
 from byrote.measures.cka import linear_cka
@@ -184,12 +183,13 @@ def test_measuring_takes_its_share_and_no_more(overhead: float, step_seconds: fl
     assert shares[-1] >= 0.6 * overhead
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_governor_keeps_within_what_it_was_given_whatever_things_take(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    overhead, scale = 10 ** generator.uniform(-2, 0), 10 ** generator.uniform(-2, 2)
+    overhead = 10 ** generator.uniform(-2, 0)
+    scale = 10 ** generator.uniform(-1, 1) / overhead
     governor, num = Governor(overhead), 0
-    for _ in range(20_000):
+    for _ in range(3_000):
         governor.earn(generator.exponential(scale))
         kind = governor.due()
         if kind is None:
@@ -199,7 +199,7 @@ def test_a_governor_keeps_within_what_it_was_given_whatever_things_take(seed: in
         governor.charge(kind, seconds=generator.uniform(0.8, 1.2) * (10.0 if kind == "full" else 1.3))
         num += 1
         assert num < 30 or governor.share <= 1.2 * overhead
-    assert governor.training > 0
+    assert num > 60
 
 
 def test_a_pause_makes_no_burst_of_measurements() -> None:
@@ -229,7 +229,8 @@ def test_a_checkpoint_carries_everything_and_any_safe_reader_reads_it(tmp_path: 
     monitor.save(tmp_path / "monitor.safetensors")
     again.load(tmp_path / "monitor.safetensors")
     here, there = monitor.measure(4), again.measure(4)
-    clocks = {"seconds", "share"}
+    assert there["cost"] == pytest.approx(here["cost"] + 2 / 3)  # that the probe may be cut is seen to once more
+    clocks = {"seconds", "share", "cost"}
     assert {name: here[name] for name in here if name not in clocks} == {n: there[n] for n in there if n not in clocks}
     with pytest.raises(SpecError, match="of another model, or of other parameters"):
         watching(nn.Sequential(nn.Linear(64, 10)).double()).load_state_dict(monitor.state_dict())
@@ -335,8 +336,8 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on() -> None:
     row = monitor.measure(1)
     assert "fisher_trace" not in row
     assert row["lambda_max"] > 0
-    assert "fisher_trace is not measured. To draw answers" in monitor.notes[0]
-    assert monitor.notes[0] in repr(monitor.table())
+    (note,) = [note for note in monitor.notes if note.startswith("fisher_trace is not measured. To draw answers")]
+    assert note in repr(monitor.table())
 
 
 def test_a_list_of_uneven_batches_is_weighted_by_their_sizes() -> None:
@@ -377,29 +378,37 @@ def test_a_loss_that_cannot_be_cut_is_refused() -> None:
     assert watching(network(), loss=contrastive, probe=[(X, Y)], likelihood=None).measure(1)["lambda_max"] != 0
 
 
+CLOCKS = {"step", "seconds", "share"}
+DRAWN = {"fisher_trace", "fisher_trace_se"}
+
+
 def _process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     net = network()
     wrapped = DistributedDataParallel(net)
     optimiser = torch.optim.SGD(wrapped.parameters(), lr=0.5)
-    own = slice(0, 40) if rank == 0 else slice(40, 64)
-    monitor = byrote.Monitor(
-        wrapped, loss=cross_entropy, probe=[(X[own], Y[own])], overhead=0.3, optimiser=optimiser, likelihood=None
-    )
-    for step in range(1, 60 + 1):
+    own = slice(0, 48) if rank == 0 else slice(48, 64)
+    options: dict[str, Any] = {"optimiser": optimiser, "batch_size": 8, "num_examples": 64}
+    governed = watching(wrapped, probe=(X[own], Y[own]), overhead=0.3, **options)
+    for step in range(1, 30 + 1):
         optimiser.zero_grad()
         part = cross_entropy(wrapped, (X[own], Y[own])).sum() * 2 / 64
         part.backward()
         optimiser.step()
-        monitor.step(step)
-    monitor.measure(61)
-    monitor.table().to_pandas().to_parquet(f"{folder}/{rank}.parquet")
-    monitor.save(f"{folder}/{rank}.safetensors")
+        governed.step(step)
+    governed.measure(31)
+    fresh = watching(wrapped, probe=(X[own], Y[own]), **options)
+    fresh.measure(31)
+    unlike = watching(wrapped, probe=[(X[part], Y[part]) for part in torch.arange(64)[own].split(24)], **options)
+    unlike.measure(31)
+    for name, monitor in {"governed": governed, "fresh": fresh, "unlike": unlike}.items():
+        monitor.table().to_pandas().to_parquet(f"{folder}/{name}{rank}.parquet")
+    Path(f"{folder}/notes{rank}").write_text("\n".join(unlike.notes), encoding="utf-8")
     distributed.destroy_process_group()
 
 
-def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_with_uneven_parts_of_the_probe_measure_what_one_does(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     running = [context.Process(target=_process, args=(rank, str(tmp_path))) for rank in range(2)]
     for process in running:
@@ -408,16 +417,31 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
         process.join(timeout=100)
         process.kill()
     assert [process.exitcode for process in running] == [0, 0]
-    tables = [pd.read_parquet(tmp_path / f"{rank}.parquet") for rank in range(2)]
-    assert tables[0].equals(tables[1])
+
+    def last(name: str) -> pd.Series:
+        ours, theirs = (pd.read_parquet(tmp_path / f"{name}{rank}.parquet") for rank in range(2))
+        assert ours.equals(theirs)
+        return ours.iloc[-1]
+
     net = network()
     optimiser = torch.optim.SGD(net.parameters(), lr=0.5)
-    monitor = watching(net, probe=[(X, Y)], optimiser=optimiser, likelihood=None)
-    train(net, optimiser, steps=60, after=lambda step: None)
-    monitor.measure(61)
-    last = tables[0].iloc[-1]
-    alone = monitor.table().to_pandas().iloc[0]
-    for name in ("loss", "gradient_norm", "distance_from_start"):
-        assert last[name] == pytest.approx(alone[name], rel=1e-9), name
-    both = last["lambda_max_residual"] + alone["lambda_max_residual"]
-    assert abs(last["lambda_max"] - alone["lambda_max"]) <= both < 0.01 * alone["lambda_max"]
+    together = [torch.cat([torch.arange(3 * place, 3 * place + 3), torch.tensor([48 + place])]) for place in range(16)]
+    options: dict[str, Any] = {"optimiser": optimiser, "batch_size": 8, "num_examples": 64}
+    monitor = watching(net, probe=[(X[rows], Y[rows]) for rows in together], **options)
+    train(net, optimiser, steps=30, after=lambda step: None)
+    monitor.measure(31)
+    alone, fresh = monitor.table().to_pandas().iloc[0], last("fresh")
+    for name in set(COLUMNS) - CLOCKS - DRAWN - {"cost", "feature_movement", "distance_from_start"}:
+        assert fresh[name] == pytest.approx(alone[name], rel=1e-6, nan_ok=True), name
+    error = np.hypot(fresh["fisher_trace_se"], alone["fisher_trace_se"])
+    assert abs(fresh["fisher_trace"] - alone["fisher_trace"]) <= 5 * error
+    warm = last("governed")
+    assert warm["distance_from_start"] == pytest.approx(alone["distance_from_start"], rel=1e-9)
+    both = warm["lambda_max_residual"] + alone["lambda_max_residual"]
+    assert abs(warm["lambda_max"] - alone["lambda_max"]) <= both < 0.01 * alone["lambda_max"]
+    unlike = last("unlike")
+    assert unlike["lambda_max"] == pytest.approx(alone["lambda_max"], rel=1e-6)
+    assert np.isnan(unlike["k_trace"])
+    notes = [(tmp_path / f"notes{rank}").read_text(encoding="utf-8") for rank in range(2)]
+    assert notes[0] == notes[1]
+    assert "all need as many of them. Give every process a probe of as many examples" in notes[0]

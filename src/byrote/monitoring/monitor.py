@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, SupportsIndex, final
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ class Monitor:
         overhead: float = 0.05,
         parameters: Iterable[str] | None = None,
         optimiser: torch.optim.Optimizer | None = None,
-        sinks: Iterable[Sink] = (),
+        sinks: Iterable[Sink] | Sink = (),
         reduce: Reduce | None = None,
         likelihood: Likelihood | None = class_answers,
         features: str | None = None,
@@ -102,7 +102,7 @@ class Monitor:
                 everything at every step.
             parameters: names of those looked at, all others being constants; None: all that have requires_grad set.
             optimiser: which says the learning rate where `step` does not, and how much sharpness its steps can bear.
-            sinks: are handed each row, such as `byrote.integrations.tensorboard_sink(writer)`.
+            sinks: one or several, are handed each row, such as `byrote.integrations.tensorboard_sink(writer)`.
             reduce: the sum of a tensor over all processes that train together, where it is not that of
                 `torch.distributed`. Each has its own part of the probe, and all call `step` at the same steps.
             likelihood: draws labels from the outputs, for the Fisher's trace; `byrote.measures.curvature` has others;
@@ -118,8 +118,7 @@ class Monitor:
             clock: seconds.
 
         Raises:
-            TypeError: the model is no module, the probe is a loader or a data set, or there is a sink outside of a
-                list.
+            TypeError: the model is no module, or the probe is a loader or a data set.
             ValueError: an empty probe, no parameters, or a number out of its range.
             UnknownNameError: there is no such parameter or layer.
         """
@@ -150,9 +149,7 @@ class Monitor:
             num_examples=num_examples,
             seed=seed,
         )
-        if not isinstance(sinks, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"Expected several sinks, got {type(sinks).__name__}. Put it into a list: sinks=[sink].")
-        self._sinks = tuple(sinks)
+        self._sinks: tuple[Sink, ...] = tuple(sinks) if isinstance(sinks, Iterable) else (sinks,)
         self._rows: list[Row] = []
         self._given: list[Warned] = []
         self._seed = seed
@@ -177,7 +174,7 @@ class Monitor:
         """Seconds of measuring for each second of training, so far."""
         return self._governor.share
 
-    def step(self, step: int, *, lr: float | None = None) -> Row | None:
+    def step(self, step: SupportsIndex, *, lr: float | Tensor | None = None) -> Row | None:
         """Say that the optimiser took a step, and measure if there is time for it.
 
         Args:
@@ -203,7 +200,7 @@ class Monitor:
         kind = self._due()
         return None if kind is None else self._measured(kind, step=step, lr=lr)
 
-    def measure(self, step: int, *, lr: float | None = None) -> Row:
+    def measure(self, step: SupportsIndex, *, lr: float | Tensor | None = None) -> Row:
         """Measure everything now, whatever it costs; later measurements wait until that is earned.
 
         Args:
@@ -300,7 +297,7 @@ class Monitor:
         self.load_state_dict(read_state(Path(path)))
 
     def _check_order(self, step: int) -> None:
-        if self._latest is not None and step < self._latest:
+        if self._latest is not None and step < self._latest and WHOLE not in self._notes:
             self._notes[WHOLE] = (
                 f"The steps went back, from {self._latest} to {step}. Rows are in the order of their measurement, and "
                 "curves over steps are folded. Count steps on from epoch to epoch."
@@ -325,7 +322,7 @@ class Monitor:
             self._rests = 0
         return kind
 
-    def _measured(self, kind: Kind, *, step: int, lr: float | None) -> Row:
+    def _measured(self, kind: Kind, *, step: int, lr: float | Tensor | None) -> Row:
         _wait_for(self._objectives.device)
         self._governor.earn(self._passed())
         if lr is None and self.optimiser is not None:
@@ -384,7 +381,7 @@ class Monitor:
             warnings.warn(warned.text, TrajectoryWarning, stacklevel=4)
 
 
-def _whole(step: int) -> int:
+def _whole(step: SupportsIndex) -> int:
     try:
         return operator.index(step)
     except TypeError:

@@ -20,7 +20,7 @@ SINGLE = (
 )
 SILENT = (
     "feature_movement is not measured: no layer with weights is called before a last linear one, once for each batch. "
-    "Name a layer whose output is to be compared: Monitor(…, features=\"layer\")."
+    'Name a layer whose output is to be compared: Monitor(…, features="layer").'
 )
 ALIKE = (
     "feature_movement is not measured where the features of the probe's examples do not differ from one another. Give "
