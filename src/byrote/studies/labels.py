@@ -319,7 +319,7 @@ def _histogram(part: Task, judged: _Judged) -> Histogram:
         ),
         log_y=True,
         caption="Counts on a logarithmic scale. If what the notes assume is so, about 80 % of the "
-        f"{_noun(part)}s at 0.8 are wrong.",
+        f"{_noun(part)}s at 0.8 are wrong; else, and in rare classes, more.",
     )
 
 
