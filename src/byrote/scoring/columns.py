@@ -250,7 +250,7 @@ def _not_finite(found: Found) -> list[str]:
         )
     if margin is not None and np.isinf(margin).any():
         told.append(
-            f"{100 * np.isinf(margin).mean():.2g} % of margins are infinite: they are taken to be as large as the "
+            f"{100 * np.isinf(margin).mean():.3g} % of margins are infinite: they are taken to be as large as the "
             f"largest that is finite. From logits they are finite."
         )
     if found.test is not None and np.isnan(found.test).any():
