@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import byrote
 from byrote.scoring import Table
+from byrote.scoring.orientation import DOUBT, check_orientation
 from small_outputs import made, margins
 
 RUNS, EXAMPLES = 24, 120
@@ -99,12 +101,22 @@ def test_what_is_the_wrong_way_round_is_refused_with_what_to_do(wrong: str) -> N
         byrote.scores(mask, correct=margin > 0)
 
 
+def test_few_runs_that_seem_the_wrong_way_round_are_doubted_in_a_note() -> None:
+    inclusion = np.random.default_rng(1).random((6, 40)).argsort(0) < 4
+    margin = np.where(inclusion, 1.0, -1.0) + np.random.default_rng(2).normal(size=inclusion.shape)
+    doubts = [" ".join(byrote.scores(mask, margin=margin).notes) for mask in (inclusion, ~inclusion)]
+    assert ["give ~inclusion" in doubt for doubt in doubts] == [False, True]
+
+
 def test_runs_that_know_nothing_are_not_refused() -> None:
-    """Pure chance, in 200 calls."""
-    rng = np.random.default_rng(2)
-    for _ in range(200):
-        inclusion = rng.random((12, 60)).argsort(0) < 8
-        byrote.scores(inclusion, correct=rng.random((12, 60)) < 0.5)
+    """Pure chance, of as few runs and examples as may agree by chance."""
+    rng, number = np.random.default_rng(2), 5000
+    noted = 0
+    for num_runs, num_examples in ((4, 2), (4, 4), (6, 6), (12, 60)):
+        for _ in range(number // 4):
+            inclusion = rng.random((num_runs, num_examples)) < 0.7
+            noted += check_orientation(inclusion, rng.normal(size=inclusion.shape)) != ""
+    assert stats.binom.sf(noted - 1, number, DOUBT) > 1e-3
 
 
 def test_how_many_examples_have_no_scores_is_said() -> None:
