@@ -1,6 +1,6 @@
 """`byrote.scores` against the measures it is made of, and against what was kept in other forms."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,35 +23,7 @@ from byrote.measures import (
     residual_suspicion,
 )
 from byrote.scoring import Table, columns, outputs
-
-
-class Made(NamedTuple):
-    """Runs that know what they were trained on a little better."""
-
-    inclusion: np.ndarray
-    logits: np.ndarray
-    targets: np.ndarray
-
-
-def made(*, num_runs: int = 30, num_examples: int = 17, num_classes: int = 3, seed: int = 0) -> Made:
-    rng = np.random.default_rng(seed)
-    inclusion = rng.random((num_runs, num_examples)) < 0.6
-    targets = rng.integers(num_classes, size=num_examples)
-    logits = rng.normal(size=(num_runs, num_examples, num_classes))
-    logits[..., np.arange(num_examples), targets] += 1.5 * inclusion + rng.normal(size=num_examples)
-    return Made(inclusion, logits, targets)
-
-
-def margins(one: Made) -> np.ndarray:
-    own = np.take_along_axis(one.logits, one.targets[None, :, None], 2)[..., 0]
-    others = np.array(one.logits)
-    np.put_along_axis(others, np.broadcast_to(one.targets[None, :, None], (*own.shape, 1)), -np.inf, 2)
-    return own - others.max(2)
-
-
-def losses(one: Made) -> np.ndarray:
-    own = np.take_along_axis(one.logits, one.targets[None, :, None], 2)[..., 0]
-    return np.asarray(special.logsumexp(one.logits, axis=2)) - own
+from small_outputs import losses, made, margins
 
 
 def close(table: Table, expected: dict[str, np.ndarray], *, tolerance: float = 1e-5) -> None:

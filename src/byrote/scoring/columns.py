@@ -125,8 +125,8 @@ def _suspicion(found: Found) -> dict[str, pa.Array]:
         suspicion = np.where(found.spoilt, np.nan, doubt)
         return {"label_suspicion": _numbers(suspicion), "heldout_target": pa.nulls(len(suspicion))}
     if given.numbers is not None:
-        suspicion = residual_suspicion(np.where(found.spoilt, np.nan, mean[:, 0]), given.numbers)
-        return {"label_suspicion": _numbers(suspicion), "heldout_target": _numbers(mean[:, 0])}
+        said = np.where(found.spoilt, np.nan, mean[:, 0])
+        return {"label_suspicion": _numbers(residual_suspicion(said, given.numbers)), "heldout_target": _numbers(said)}
     assert given.codes is not None
     doubted = label_suspicion(np.where(found.spoilt[:, None], np.nan, mean), given.codes)
     names = np.arange(mean.shape[1]) if given.classes is None else np.asarray(given.classes)
@@ -250,7 +250,7 @@ def _not_finite(found: Found) -> list[str]:
         )
     if margin is not None and np.isinf(margin).any():
         told.append(
-            f"{100 * np.isinf(margin).mean():.2g} % of margins are infinite: they are taken to be as large as the "
+            f"{100 * np.isinf(margin).mean():.3g} % of margins are infinite: they are taken to be as large as the "
             f"largest that is finite. From logits they are finite."
         )
     if found.test is not None and np.isnan(found.test).any():

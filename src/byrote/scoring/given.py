@@ -263,7 +263,7 @@ def unique(ids: Shaped[np.ndarray, "example"], *, name: str) -> Shaped[np.ndarra
     if len(different) < len(ids):
         raise ValueError(
             f"Expected unique {name}, got {len(ids) - len(different)} repeated, for instance "
-            f"{different[counts > 1][0]!r}."
+            f"{different[counts > 1][0].item()!r}."
         )
     return ids
 

@@ -264,12 +264,12 @@ def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -
 
 
 def _resolved(logits: Float[Tensor, "class example"]) -> Float[Tensor, "class example"]:
-    """Logits in which a class of probability 0 has `SMALLEST`, or less where another class has."""
+    """Logits in which a class of probability 0 has `SMALLEST` of all, or less where another class has."""
     impossible = logits == -torch.inf
     if not impossible.any():
         return logits
     least = torch.where(impossible, torch.inf, logits).amin(0)
-    return torch.where(impossible, torch.minimum(least, logits.amax(0) + np.log(SMALLEST)), logits)
+    return torch.where(impossible, torch.minimum(least, logits.logsumexp(0) + np.log(SMALLEST)), logits)
 
 
 def _bounded(margin: Num[np.ndarray, "run example"]) -> Num[np.ndarray, "run example"]:

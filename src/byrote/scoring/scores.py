@@ -162,11 +162,11 @@ def _table(
         test_ids=test_ids,
         covariates=tuple(each[kept] for each in given.covariates),
     )
-    check_orientation(found.inclusion, found.quality)
+    doubt = check_orientation(found.inclusion, found.quality)
     left_out = [f"{_runs(lost)} left out: most of what they say is not finite."] if lost.any() else []
     table = typed_table(columns(found))
     by_kind = kind_notes(table, kind="classes" if given.numbers is None else "numbers")
-    return Table(table).with_notes([*left_out, *notes(found), *by_kind])
+    return Table(table).with_notes([*([doubt] if doubt else []), *left_out, *notes(found), *by_kind])
 
 
 def _runs(which: Bool[np.ndarray, "run"]) -> str:

@@ -172,7 +172,7 @@ class Labels(AbstractSubsetStudy):
         are = "is" if number == 1 else "are"
         return (
             f"{counted(number, one=_noun(part), many=f'{_noun(part)}s')} {are} flagged; of flagged ones about "
-            f"{percent(self.false_discovery_rate)} would be right after all, or fewer."
+            f"{percent(self.false_discovery_rate)} would be right after all, {_or(part, judged)}."
         )
 
     def _empty(self, num_runs: int, lost: tuple[str, ...]) -> Section:
@@ -285,6 +285,11 @@ def _assumed(part: Task) -> str:
     return "They take a label's being wrong to depend on the example through its class alone."
 
 
+def _or(part: Task, judged: _Judged) -> str:
+    """On which side of the false-discovery rate the share may lie: measured with the vote of neighbours and without."""
+    return "or fewer" if part.regression or judged.voted else "of rare classes more"
+
+
 def _noun(part: Task) -> str:
     return "target" if part.regression else "label"
 
@@ -319,7 +324,7 @@ def _histogram(part: Task, judged: _Judged) -> Histogram:
         ),
         log_y=True,
         caption="Counts on a logarithmic scale. If what the notes assume is so, about 80 % of the "
-        f"{_noun(part)}s at 0.8 are wrong.",
+        f"{_noun(part)}s at 0.8 are wrong; else, and in rare classes, more.",
     )
 
 
