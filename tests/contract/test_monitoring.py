@@ -418,7 +418,7 @@ def test_two_processes_with_uneven_parts_of_the_probe_measure_what_one_does(tmp_
         process.kill()
     assert [process.exitcode for process in running] == [0, 0]
 
-    def last(name: str) -> pd.Series:
+    def last(name: str) -> Any:
         ours, theirs = (pd.read_parquet(tmp_path / f"{name}{rank}.parquet") for rank in range(2))
         assert ours.equals(theirs)
         return ours.iloc[-1]
@@ -430,7 +430,8 @@ def test_two_processes_with_uneven_parts_of_the_probe_measure_what_one_does(tmp_
     monitor = watching(net, probe=[(X[rows], Y[rows]) for rows in together], **options)
     train(net, optimiser, steps=30, after=lambda step: None)
     monitor.measure(31)
-    alone, fresh = monitor.table().to_pandas().iloc[0], last("fresh")
+    alone: Any = monitor.table().to_pandas().iloc[0]
+    fresh = last("fresh")
     for name in set(COLUMNS) - CLOCKS - DRAWN - {"cost", "feature_movement", "distance_from_start"}:
         assert fresh[name] == pytest.approx(alone[name], rel=1e-6, nan_ok=True), name
     error = np.hypot(fresh["fisher_trace_se"], alone["fisher_trace_se"])

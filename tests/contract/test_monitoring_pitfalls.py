@@ -98,12 +98,13 @@ def test_a_plain_model_is_measured_without_a_word(said: list[str]) -> None:
     assert said == []
 
 
-def test_a_model_is_found_in_all_its_wrappers() -> None:
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+def test_a_model_is_found_in_all_its_wrappers(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
         net = network()
         wrapped: Any = DistributedDataParallel(net)
-        assert unwrapped(torch.compile(wrapped, backend="eager")) is net
+        compiled: Any = torch.compile(wrapped, backend="eager")
+        assert unwrapped(compiled) is net
         assert unwrapped(DistributedDataParallel(torch.compile(net, backend="eager"))) is net
     finally:
         distributed.destroy_process_group()

@@ -36,8 +36,8 @@ FOLLOWING = {"lambda_max": ("lambda_max", "stability")}
 WAYS = 4
 """Gradients that the variance of the examples' curvatures takes."""
 NO_RATE = (
-    "stability and growth are not measured: the learning rate is not known. Say it, monitor.step(step, lr=lr), or whose "
-    "it is, Monitor(…, optimiser=optimiser)."
+    "stability and growth are not measured: the learning rate is not known. Say it, monitor.step(step, lr=lr), or "
+    "whose it is, Monitor(…, optimiser=optimiser)."
 )
 GRADIENT_DESCENT = SGD(lr=1.0, momentum=0.0)
 
