@@ -174,3 +174,58 @@ def _moments(values: Float[Tensor, "example"], objective: Objective) -> tuple[in
     squares = torch.square(values - total / count)
     powers = objective.summed(torch.stack([squares.sum(), torch.square(squares).sum()]))
     return count, total / count, float(powers[0]) / count, float(powers[1]) / count
+
+
+def _curvatures(
+    losses: Float[Tensor, "example"], leaves: Sequence[Tensor], parts: Sequence[Tensor], *, check: bool
+) -> Float[Tensor, "example"]:
+    slopes = _each_along(losses, leaves, parts, check=check)
+    return _each_along(slopes, leaves, parts, check=False).detach()
+
+
+def _each_along(
+    values: Float[Tensor, "example"], leaves: Sequence[Tensor], parts: Sequence[Tensor], *, check: bool
+) -> Float[Tensor, "example"]:
+    """The derivative of each value along a direction: of Σ_i u_i ⟨∂v_i/∂θ, e⟩ with respect to u."""
+    dummies = torch.zeros_like(values).requires_grad_()
+    linear = pulled_back([values], leaves, slopes=[dummies], differentiable=True)
+    if check:
+        check_differentiable(linear)
+    pairs = [(g, part) for g, part in zip(linear, parts, strict=True) if g is not None]
+    (found,) = pulled_back([g for g, _ in pairs], [dummies], slopes=[part for _, part in pairs], differentiable=True)
+    return torch.zeros_like(values) if found is None else found
+
+
+def _basis(
+    directions: Float[Tensor, "direction parameter"], objective: Objective
+) -> Float[Tensor, "direction parameter"]:
+    """Orthonormal, in the highest precision there is."""
+    if directions.ndim != 2 or not len(directions) or directions.shape[1] != objective.num_parameters:
+        raise ValueError(
+            f"Expected at least one direction of {objective.num_parameters:,} numbers, one for each parameter, got "
+            f"shape {tuple(directions.shape)}."
+        )
+    own = _unit(directions.detach().to(objective.weights.device, objective.weights.total))
+    basis, triangle = _factors(own.T)
+    coarse = torch.finfo(directions.dtype).eps * len(own)
+    if not own.isfinite().all() or len(own) > own.shape[1] or float(triangle.diagonal().abs().min()) <= coarse:
+        raise ValueError(
+            "Expected finite directions that are not 0 and do not depend on one another. Leave out what repeats."
+        )
+    return basis.T.contiguous()
+
+
+def _factors(columns: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.linalg.qr(columns)  # pyright: ignore
+
+
+def _unit(rows: Float[Tensor, "row parameter"]) -> Float[Tensor, "row parameter"]:
+    return rows / rows.square().sum(1, keepdim=True).sqrt()
+
+
+def _ratio(
+    above: Float[np.ndarray, "*shape"], below: Float[np.ndarray, "..."] | np.float64
+) -> Float[np.ndarray, "*shape"]:
+    """NaN for nothing over nothing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return above / below
