@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from byrote.auditing import default_learner
 from byrote.auditing.costs import LEAST_SCALE, MOST_SCALE, Costs
 from byrote.auditing.interim import EVERY, SHARE, Interim
-from byrote.auditing.planner import Amount, Planner
-from byrote.auditing.rounds import Rounds
+from byrote.auditing.planner import Amount, Planner, beside_of
+from byrote.auditing.rounds import PLANNED, Rounds
 from byrote.data import Examples, Task
 from byrote.execution import Deadline, OnProgress, OnShard, Progress
 from byrote.records import Extras, RunSpec
-from byrote.studies import Lookup, Memorisation, StudyBudget
+from byrote.studies import AbstractStudy, EarlyPhase, Lookup, Memorisation, Minima, StudyBudget
 from byrote.training import AbstractProbe, Checkpoint
 
 TASK = Task(train=Examples(np.zeros((200, 1)), np.arange(200) % 2), test=Examples(np.zeros((50, 1)), [0, 1] * 25))
@@ -43,6 +43,8 @@ class Trainer:
     def __init__(self, clock: Clock, *, factor: float, num_workers: int = 1) -> None:
         self.clock, self.factor, self.num_workers = clock, factor, num_workers
         self.there: set[RunSpec] = set()
+        self.beside: Mapping[RunSpec, tuple[RunSpec, ...]] = {}
+        """What takes time besides some runs."""
         self.rounds = 0
 
     def missing(self, specs: Sequence[RunSpec], *, extras: Extras) -> list[RunSpec]:
@@ -64,13 +66,17 @@ class Trainer:
             shard = missing[first : first + SHARD]
             if deadline is not None:
                 left = deadline.ends - self.clock.now
-                shard = shard[: max(0, int(left / (self.factor * PREDICTED)))]
+                ends = np.cumsum([self._seconds(spec) for spec in shard])
+                shard = shard[: int((ends <= left).sum())]
             if shard:
                 on_progress(Progress("training", first, len(missing)))
-                self.clock.now += self.factor * PREDICTED * len(shard)
+                self.clock.now += sum(self._seconds(spec) for spec in shard)
                 self.there.update(shard)
                 on_shard()
         return not self.missing(specs, extras=Extras())
+
+    def _seconds(self, spec: RunSpec) -> float:
+        return self.factor * PREDICTED * (1 + len(self.beside.get(spec, ())))
 
 
 def no_follow_ups(budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
@@ -82,11 +88,16 @@ def silent(progress: Progress) -> None:
 
 
 def rounds_of(
-    trainer: Trainer, *, runs: int | None = None, follow_ups: Any = no_follow_ups, on_progress: OnProgress = silent
+    trainer: Trainer,
+    *,
+    runs: int | None = None,
+    follow_ups: Any = no_follow_ups,
+    on_progress: OnProgress = silent,
+    studies: tuple[AbstractStudy, ...] = (Lookup(), Memorisation()),
 ) -> Rounds:
     extras = Extras()
     costs = Costs(missing=lambda specs: trainer.missing(specs, extras=extras), predicted=lambda spec: PREDICTED)
-    planner = Planner(task=TASK, learner=default_learner(TASK), studies=(Lookup(), Memorisation()), seed=0, cost=costs)
+    planner = Planner(task=TASK, learner=default_learner(TASK), studies=studies, seed=0, cost=costs)
     return Rounds(
         planner,
         trainer=trainer,
@@ -173,7 +184,7 @@ def test_the_time_left_is_that_of_all_groups_and_rounds(clock: Clock, monkeypatc
     rounds = rounds_of(trainer, runs=20, follow_ups=wanted, on_progress=lambda how: told.append((clock.now, how)))
     runs = rounds._planner.runs(rounds.budgets)
     apart = dict.fromkeys(runs[::2], (Checkpoint(),))
-    monkeypatch.setattr(Planner, "probes", lambda self, budgets: apart)
+    monkeypatch.setattr("byrote.auditing.rounds.probes_of", lambda plans: apart)
     rounds.train(None, interim=never(clock))
     assert trainer.rounds == 3
     first_round = [(now, how) for now, how in told if now < PREDICTED * len(runs)]
@@ -213,6 +224,24 @@ def test_costs_follow_what_was_taken_within_reason(taken: list[float]) -> None:
     ratio = min(MOST_SCALE, max(LEAST_SCALE, sum(taken) / (2 * len(taken))))
     assert costs(specs) == pytest.approx(2 * ratio)
     assert costs(specs[: len(taken)]) == 0
+
+
+@pytest.mark.parametrize("study", [EarlyPhase(), Minima()], ids=lambda study: study.name)
+@pytest.mark.parametrize("factor", [1.0, 1.4, 2.0])
+def test_where_runs_take_longer_than_predicted_every_condition_loses_as_many(
+    clock: Clock, study: AbstractStudy, factor: float
+) -> None:
+    """Several processes train, whose pace is not judged before a group of runs is there."""
+    trainer = Trainer(clock, factor=factor, num_workers=2)
+    rounds = rounds_of(trainer, studies=(study,))
+    five = rounds._planner.fixed(5)
+    trainer.beside = beside_of(rounds._planner.plans(rounds._planner.fixed(MOST.runs)))
+    seconds = 1.02 * rounds._planner.seconds(five) / PLANNED
+    rounds.train(Deadline(began=0.0, ends=seconds), interim=never(clock))
+    assert clock.now <= seconds
+    assert rounds.budgets[study.name].runs >= study.fewest_runs
+    assert not trainer.missing(rounds._planner.runs(rounds.budgets), extras=Extras())
+    assert clock.now >= 0.6 * seconds
 
 
 @given(cost=st.floats(0.1, 60), guess=st.floats(0, 30), steps=st.lists(st.floats(0.01, 60), min_size=20, max_size=200))

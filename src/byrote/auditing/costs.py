@@ -41,7 +41,7 @@ class Costs:
         return sum(self._seconds[spec] for spec in dict.fromkeys(specs))
 
     def learn(self, done: Sequence[RunSpec], *, seconds: float) -> None:
-        """Training these took so long. From now on they cost nothing."""
+        """Training these took so long, what they computed on the way included. From now on they cost nothing."""
         expected = sum(self._seconds.get(spec, 0.0) for spec in dict.fromkeys(done))
         if expected > 0:
             self._expected += expected

@@ -74,17 +74,8 @@ class Planner:
 
     def _paid(self, plans: Sequence[Plan]) -> list[RunSpec]:
         """What is foreseen, and what takes as long as what missing runs compute on the way."""
-        alongside = [pair for plan in plans for pair in plan.alongside.items()]
-        beside = [spec for run, own in alongside if own and self.cost([run]) > 0 for spec in own]
-        return list(dict.fromkeys([*interleaved([plan.foreseen for plan in plans]), *beside]))
-
-    def probes(self, budgets: Mapping[str, StudyBudget]) -> dict[RunSpec, tuple[AbstractProbe, ...]]:
-        """What runs have to compute on the way: of each, what any study asks of it."""
-        asked: dict[RunSpec, dict[str, AbstractProbe]] = {}
-        for plan in self.plans(budgets):
-            for spec, probes in plan.probes.items():
-                asked.setdefault(spec, {}).update({probe.key: probe for probe in probes})
-        return {spec: tuple(probes.values()) for spec, probes in asked.items()}
+        beside = {run: own for run, own in beside_of(plans).items() if own and self.cost([run]) > 0}
+        return with_beside(interleaved([plan.foreseen for plan in plans]), beside)
 
     def fits(self) -> list[FitSpec]:
         """Every distinct fit of a baseline, most important first: they do not depend on the number of runs."""
@@ -238,6 +229,29 @@ def interleaved(plans: Iterable[Sequence[RunSpec]]) -> list[RunSpec]:
     """Every distinct run once; all plans advance at the same relative pace, so that stopping early hurts none most."""
     placed = [((place + 0.5) / len(plan), spec) for plan in plans for place, spec in enumerate(plan)]
     return list(dict.fromkeys(spec for _, spec in sorted(placed, key=lambda pair: pair[0])))
+
+
+def probes_of(plans: Iterable[Plan]) -> dict[RunSpec, tuple[AbstractProbe, ...]]:
+    """What runs have to compute on the way: of each, what any study asks of it."""
+    asked: dict[RunSpec, dict[str, AbstractProbe]] = {}
+    for plan in plans:
+        for spec, probes in plan.probes.items():
+            asked.setdefault(spec, {}).update({probe.key: probe for probe in probes})
+    return {spec: tuple(probes.values()) for spec, probes in asked.items()}
+
+
+def beside_of(plans: Iterable[Plan]) -> dict[RunSpec, tuple[RunSpec, ...]]:
+    """Runs that take as long as what some of the runs compute on the way, for all studies."""
+    found: dict[RunSpec, tuple[RunSpec, ...]] = {}
+    for plan in plans:
+        for run, own in plan.alongside.items():
+            found[run] = (*found.get(run, ()), *own)
+    return found
+
+
+def with_beside(specs: Sequence[RunSpec], beside: Mapping[RunSpec, tuple[RunSpec, ...]]) -> list[RunSpec]:
+    """Runs, and those that take as long as what they compute on the way; each once."""
+    return list(dict.fromkeys([*specs, *(more for spec in specs for more in beside.get(spec, ()))]))
 
 
 def _most(budget: StudyBudget, price: Callable[[StudyBudget], float], *, seconds: float, knob: Knob, most: int) -> int:

@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 from typing_extensions import override
 
-from byrote.auditing.planner import Planner
+from byrote.auditing.planner import Planner, probes_of
 from byrote.records import NOTHING, Extras, Fit, FitSpec, Run, RunSpec
 from byrote.store import AbstractStore
 from byrote.studies import Background, Results, StudyBudget
@@ -83,7 +83,7 @@ def read(
         dict.fromkeys([*planner.runs(budgets), *follow_ups(planner, budgets, store=store, background=background)])
     )
     fits_asked = tuple(planner.fits())
-    probes = planner.probes(budgets)
+    probes = probes_of(planner.plans(budgets))
     wanted = {spec: Extras(probes=tuple(probe.key for probe in probes.get(spec, ()))) for spec in asked}
     runs = [store.read_run(spec, extras=own) for spec, own in wanted.items() if store.has(spec, extras=own)]
     fits = [store.read_fit(spec) for spec in fits_asked if spec in store]

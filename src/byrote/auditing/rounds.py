@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, final, runtime_checkable
 
 from byrote.auditing.costs import Costs
 from byrote.auditing.interim import Interim
-from byrote.auditing.planner import Amount, Planner
+from byrote.auditing.planner import Amount, Planner, beside_of, probes_of, with_beside
 from byrote.execution import Deadline, OnProgress, OnShard, Progress
 from byrote.records import Extras, RunSpec
 from byrote.studies import StudyBudget
@@ -54,8 +54,15 @@ class _Group(NamedTuple):
     """Runs that have to be kept with the same."""
 
     missing: list[RunSpec]
+    beside: Mapping[RunSpec, tuple[RunSpec, ...]]
+    """Runs that take as long as what each of them computes on the way."""
     probes: tuple[AbstractProbe, ...]
     extras: Extras
+
+    @property
+    def paid(self) -> list[RunSpec]:
+        """All that takes time."""
+        return with_beside(self.missing, self.beside)
 
 
 class _LateError(Exception):
@@ -113,26 +120,44 @@ class Rounds:
                 self.budgets = self._planner.within(PLANNED * deadline.left, self._most, kept=kept)
             wanted = list(dict.fromkeys([*self._follow_ups(self.budgets), *self._planner.runs(self.budgets)]))
             groups = [group for group in self._groups(wanted) if group.missing]
-            self._whole.plan([self._costs.predicted(group.missing) for group in groups])
-            if not groups or not all(self._go_on(group, deadline, interim) for group in groups):
+            self._whole.plan([self._costs.predicted(group.paid) for group in groups])
+            if not groups or not self._train(groups, deadline, interim, is_last=number == MOST_ROUNDS - 1):
                 return
+
+    def _train(self, groups: Sequence["_Group"], deadline: Deadline | None, interim: Interim, *, is_last: bool) -> bool:
+        """Train one group after another; says whether there is a reason to plan again."""
+        for place, group in enumerate(groups):
+            if not self._go_on(group, deadline, interim):
+                return False
+            rest = [spec for later in groups[place + 1 :] for spec in later.paid]
+            if deadline is not None and not is_last and self._is_too_much(rest, deadline):
+                return True
+        return True
+
+    def _is_too_much(self, rest: Sequence[RunSpec], deadline: Deadline) -> bool:
+        """Whether there is no time for these, by what the groups before have taken, and less could be asked for."""
+        if self._costs(rest) <= LATE * deadline.left:
+            return False
+        return self._planner.within(PLANNED * deadline.left, self._most, kept=self.budgets) != self.budgets
 
     def _groups(self, wanted: Sequence[RunSpec]) -> list["_Group"]:
         """What is missing of the runs, apart by what they have to compute on the way."""
-        asked = self._planner.probes(self.budgets)
+        plans = self._planner.plans(self.budgets)
+        asked, beside = probes_of(plans), beside_of(plans)
         alike: dict[tuple[AbstractProbe, ...], list[RunSpec]] = {}
         for spec in wanted:
             alike.setdefault(asked.get(spec, ()), []).append(spec)
         groups: list[_Group] = []
         for probes, specs in alike.items():
             extras = replace(self._extras, probes=tuple(probe.key for probe in probes))
-            groups.append(_Group(self._trainer.missing(specs, extras=extras), probes, extras))
+            missing = self._trainer.missing(specs, extras=extras)
+            groups.append(_Group(missing, {spec: beside.get(spec, ()) for spec in missing}, probes, extras))
         return groups
 
     def _go_on(self, group: "_Group", deadline: Deadline | None, interim: Interim) -> bool:
         """Train what is missing; says whether there is a reason to plan again."""
         self.new.update(group.missing)
-        pace = _Pace(group.missing, costs=self._costs, trainer=self._trainer, extras=group.extras, clock=self._clock)
+        pace = _Pace(group, costs=self._costs, trainer=self._trainer, clock=self._clock)
         before = interim.seconds
         allowed = None if deadline is None or self._trainer.num_workers > 1 else deadline.left
 
@@ -194,15 +219,13 @@ class _Pace:
 
     def __init__(
         self,
-        missing: Sequence[RunSpec],
+        group: _Group,
         *,
         costs: Costs,
         trainer: Trainer,
-        extras: Extras,
         clock: Callable[[], float],
     ) -> None:
-        self._missing, self._costs, self._trainer, self._extras = missing, costs, trainer, extras
-        self._clock = clock
+        self._group, self._costs, self._trainer, self._clock = group, costs, trainer, clock
         self._began: float | None = None
         self._judged = False
 
@@ -222,16 +245,17 @@ class _Pace:
         if self._judged or elapsed < TELLING * allowed:
             return False
         self._judged = True
-        done, total = self._costs.predicted(self._done()), self._costs.predicted(self._missing)
+        done, total = self._costs.predicted(self._paid_for()), self._costs.predicted(self._group.paid)
         return done > 0 and elapsed / done * total > LATE * allowed
 
     def settle(self, *, aside: float) -> None:
         """Learn what the runs that are there now have cost."""
-        self._costs.learn(self._done(), seconds=self._elapsed(aside))
+        self._costs.learn(self._paid_for(), seconds=self._elapsed(aside))
 
     def _elapsed(self, aside: float) -> float:
         return 0.0 if self._began is None else self._clock() - self._began - aside
 
-    def _done(self) -> list[RunSpec]:
-        absent = set(self._trainer.missing(self._missing, extras=self._extras))
-        return [spec for spec in self._missing if spec not in absent]
+    def _paid_for(self) -> list[RunSpec]:
+        """What is there now, and what it computed on the way."""
+        absent = set(self._trainer.missing(self._group.missing, extras=self._group.extras))
+        return with_beside([spec for spec in self._group.missing if spec not in absent], self._group.beside)

@@ -69,8 +69,8 @@ class Extent(NamedTuple):
     """Times the recipe's learning rate."""
     batches: tuple[int, ...]
     """Times the recipe's batch size; parts of it where batches cannot be larger."""
-    num_branches: int
-    """Steps at which the learning rate falls, besides the start."""
+    branches: tuple[int, ...]
+    """At which of the places the learning rate falls, besides the start."""
     num_moments: int
     """Of a training."""
     examined: Examined
@@ -78,9 +78,15 @@ class Extent(NamedTuple):
     """Examples, and steps, of full-batch training."""
 
 
-WHOLE = Extent((1.0, 10**-0.5, SLOW), (1, 4, 16), 4, 12, Examined(num_batches=16, batch_size=32), 400)
-BRIEF = Extent((1.0, SLOW), (1, 16), 3, 8, Examined(num_batches=16, batch_size=16), 200)
+MANY_SEEDS = 5
+"""From so many on there are conditions between the extremes; with fewer, seeds are worth more."""
+WHOLE = Extent((1.0, 10**-0.5, SLOW), (1, 4, 16), (0, 1, 2, 3), 12, Examined(num_batches=16, batch_size=32), 400)
+FEW_SEEDS = WHOLE._replace(rates=(1.0, SLOW), batches=(1, 16), branches=(0, 1, 3))
+"""What is trained is a part of what is trained for more seeds, so that it need not be trained again for these."""
+BRIEF = Extent((1.0, SLOW), (1, 16), (0, 1, 3), 8, Examined(num_batches=16, batch_size=16), 200)
 """Where time is short, so that a sample of the task is looked at."""
+NUM_PLACES = 4
+"""Steps at which the learning rate may fall, on a logarithmic scale."""
 
 
 class Kind(NamedTuple):
@@ -153,7 +159,7 @@ def design(task: Task, learner: Learner, budget: StudyBudget) -> Design:
     """What is trained on a task; the same for every seed."""
     own = sampled(learner, task, budget.sample)
     number = len(task.train) if budget.sample is None else min(budget.sample.train, len(task.train))
-    extent = WHOLE if budget.sample is None else BRIEF
+    extent = BRIEF if budget.sample is not None else WHOLE if budget.runs >= MANY_SEEDS else FEW_SEEDS
     return _design(own.recipe, budget.sample, extent, number, min(len(task.test), extent.edge), budget.seed)
 
 
@@ -173,9 +179,8 @@ def _design(recipe: Recipe, sample: Sample | None, extent: Extent, number: int, 
         for factor in extent.rates
     )
     total = total_steps(recipe, number)
-    places = sorted(
-        set(np.geomspace(max(1, EARLIEST * total), LATEST * total, extent.num_branches).astype(int).tolist())
-    )
+    every = np.geomspace(max(1, EARLIEST * total), LATEST * total, NUM_PLACES).astype(int)
+    places = sorted(set(every[list(extent.branches)].tolist()))
     later = {
         step: Kind(f"{_rate_name(recipe, SLOW)} from step {step:,}", _slowed(recipe, step), sample)
         for step in places

@@ -32,6 +32,8 @@ from byrote.studies.bars_and_bands import band, bar
 from byrote.studies.branching import barrier_bars, barriers, branching_finding
 from byrote.studies.connectivity import EXAMINED, weights_along
 from byrote.studies.early_conditions import (
+    FEW_SEEDS,
+    MANY_SEEDS,
     PATH,
     STEPS,
     Design,
@@ -329,6 +331,11 @@ def _sample_notes(task: Task, budget: StudyBudget, made: Design) -> Iterator[str
         yield (
             f"Full-batch training is on {made.edge.sample.train:,} examples, for "
             f"{counted(made.edge.recipe.epochs, one='step', many='steps')}."
+        )
+    if made.extent == FEW_SEEDS:
+        yield (
+            f"With fewer than {MANY_SEEDS} networks of a kind there are none of learning rates, batch sizes and "
+            "branches between the extremes: seeds are worth more."
         )
     if budget.sample is not None:
         yield (
