@@ -46,6 +46,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert "--budget" in done.stdout
 
 
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "byrote", "studdy"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, "Did you mean 'study'?" in " ".join(done.stderr.split())) == (2, True)
+
+
 def test_a_stop_amid_training_keeps_what_is_finished_and_the_same_command_goes_on(background: Start) -> None:
     write_table(Path("animals.csv"))
     model = f"{write_module(SLOW_NET)}:Net"
