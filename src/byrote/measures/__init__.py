@@ -90,6 +90,7 @@ from byrote.measures.intervals import (
 )
 from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
 from byrote.measures.leave_one_out import leave_one_out
+from byrote.measures.lookup_network import LookupNetwork, lookup_network
 from byrote.measures.masked import masked_over_runs
 from byrote.measures.membership import Attack, Variance, closeness, lira, log_odds, loss_attack, rmia
 from byrote.measures.membership_risk import (
@@ -181,6 +182,7 @@ __all__ = [
     "LabelErrors",
     "LabelSuspicion",
     "Likelihood",
+    "LookupNetwork",
     "Loss",
     "LossSensitivity",
     "LossSurface",
@@ -264,6 +266,7 @@ __all__ = [
     "lira",
     "log_odds",
     "log_ratio_interval",
+    "lookup_network",
     "loss_attack",
     "loss_sensitivity",
     "loss_surface",
