@@ -187,6 +187,14 @@ def test_every_tick_of_a_log_axis_says_its_whole_number(heights: tuple[float, ..
     assert tuple(text for text, shown in zip(axis["ticktext"], within, strict=True) if shown) == ticks
 
 
+@pytest.mark.parametrize(("most", "every"), [(1e5, 1), (1e10, 1), (1e35, 4), (1e120, 12)])
+def test_a_log_axis_over_many_powers_of_ten_is_not_crowded(most: float, every: int) -> None:
+    line = Series(name="a", x=(1, 2), y=(1.0, most))
+    figure = Curves(title="t", x_label="x", y_label="y", series=(line,), log_y=True)
+    plot: Any = Outline(render(with_figures(figure))).plots[0]
+    assert plot["layout"]["yaxis"]["dtick"] == every
+
+
 def test_plotly_knows_every_attribute_that_is_used() -> None:
     outline = Outline(render(every_kind_record()))
     assert len(outline.plots) == 9

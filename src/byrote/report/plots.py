@@ -20,6 +20,8 @@ from byrote.report.palette import Ink
 Json = dict[str, Any]
 
 REFERENCE_LINE: Json = {"color": "--ink-faint", "width": 1.4, "dash": "dot"}
+MOST_POWERS = 10
+"""Of ten, with a tick each; where there are more, some are left out."""
 FEW_DECADES = 100.0
 """Over a smaller ratio powers of ten are too few ticks, and"""
 HARDLY_ANY = 4.0
@@ -110,7 +112,9 @@ def layout(*, height: int, hover: Literal["closest", "x unified"]) -> Json:
 
 
 def scale(numbers: Sequence[Number], *, log: bool) -> Json:
-    """A linear axis, or a logarithmic one: with a tick for every power of ten, or finer where there are few of them."""
+    """A linear axis, or a logarithmic one: with a tick for every power of ten, or for some where there are
+    many, or finer where there are few.
+    """
     positive = [number for number in numbers if present(number) and number > 0]
     if not log:
         return {"type": "linear"}
@@ -118,7 +122,8 @@ def scale(numbers: Sequence[Number], *, log: bool) -> Json:
         return {"type": "log"}
     low, high = min(positive), max(positive)
     if high / low >= FEW_DECADES:
-        return {"type": "log", "dtick": 1, "exponentformat": "none" if low >= 1e-4 and high < 1e7 else "power"}
+        every = math.ceil(math.log10(high / low) / MOST_POWERS)
+        return {"type": "log", "dtick": every, "exponentformat": "none" if low >= 1e-4 and high < 1e7 else "power"}
     if high / low < HARDLY_ANY:
         return {"type": "log"}
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
