@@ -1,6 +1,6 @@
 """Pure functions of arrays: what the runs leave behind, turned into scores, tests and intervals."""
 
-from byrote.measures.cka import Cka, linear_cka
+from byrote.measures.cka import Cka, CkaMap, cka_map, linear_cka, target_alignment
 from byrote.measures.curvature import (
     AbstractMatrix,
     Barrier,
@@ -157,6 +157,7 @@ __all__ = [
     "Catch",
     "Chance",
     "Cka",
+    "CkaMap",
     "Correct",
     "CriticalSamples",
     "CurvatureVariance",
@@ -218,6 +219,7 @@ __all__ = [
     "block_eigenvalues",
     "break_even",
     "caught_at",
+    "cka_map",
     "class_answers",
     "closeness",
     "coincidence_rate",
@@ -304,6 +306,7 @@ __all__ = [
     "spectral_density",
     "stability_limit",
     "stability_ratio",
+    "target_alignment",
     "target_columns",
     "threshold_samples",
     "top_eigenvalues",
