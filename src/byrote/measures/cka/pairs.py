@@ -101,7 +101,7 @@ def side_of(rows: Float[Tensor, "example feature"], *, unbiased: bool) -> Side:
 def compared(one: Side, other: Side, *, count: int, unbiased: bool) -> Cka:
     """Their alignment, or the first reason why there is none."""
     if one.centred is None or other.centred is None:
-        reason = next(reason for reason in REASONS if reason in (one.status, other.status))
+        reason: CkaStatus = next(reason for reason in REASONS if reason in (one.status, other.status))
         return Cka(value=None, status=reason, count=count)
     both = _products(unbiased)(one.centred, other.centred)
     value = both.whole / (one.itself.whole * other.itself.whole) ** 0.5
