@@ -26,7 +26,7 @@ MEMORISATION = (
     "el2n_se",
     "label_suspicion",
     "count",
-    "suggested_target",
+    "heldout_target",
     "status",
     "num_influenced",
     "largest_influence",

@@ -21,6 +21,7 @@ from byrote.records import (
     Finding,
     Gallery,
     GalleryItem,
+    Heatmap,
     Histogram,
     ImageContent,
     Learner,
@@ -302,6 +303,51 @@ def colour_gallery() -> Gallery:
     return Gallery(title="Colour", items=(GalleryItem(id="c", content=content, target="3.25"),))
 
 
+def scattered() -> Curves:
+    return Curves(
+        title="Held-out accuracy beside sharpness",
+        x_label="sharpness, log scale",
+        y_label="held-out accuracy",
+        series=(
+            Series(name="own recipe", x=(1.0, 1.4, 2.0), y=(0.97, 0.975, 0.96)),
+            Series(name="SAM", x=(0.2, 0.3, None), y=(0.97, 0.98, 0.97)),
+        ),
+        log_x=True,
+        points=True,
+        caption="A made-up dot for every network.",
+    )
+
+
+def loss_plane() -> Heatmap:
+    axis = tuple(step / 10 for step in range(-10, 11))
+    return Heatmap(
+        title="The loss around the end",
+        x_label="first direction",
+        y_label="second direction",
+        value_label="training loss",
+        x=axis,
+        y=axis,
+        values=tuple(tuple(0.01 + x * x + 3 * y * y if x + y < 1.8 else None for x in axis) for y in axis),
+        paths=(Series(name="training", x=(-0.9, -0.4, -0.1, 0.0), y=(0.8, 0.3, 0.1, 0.0)),),
+        contours=True,
+        log=True,
+        caption="A made-up bowl with the way into it.",
+    )
+
+
+def layer_pairs() -> Heatmap:
+    layers = ("input", "hidden 1", "hidden 2", "output")
+    return Heatmap(
+        title="How alike layers are",
+        x_label="of one network",
+        y_label="of another",
+        value_label="CKA",
+        x=layers,
+        y=layers,
+        values=tuple(tuple(1 / (1 + abs(one - other)) for one in range(4)) for other in range(4)),
+    )
+
+
 def every_figure() -> tuple[Figure, ...]:
     """At least one figure of every kind."""
     return (
@@ -317,6 +363,9 @@ def every_figure() -> tuple[Figure, ...]:
         row_gallery(),
         text_gallery(),
         colour_gallery(),
+        scattered(),
+        loss_plane(),
+        layer_pairs(),
     )
 
 

@@ -593,3 +593,29 @@ def same_module_every_time() -> nn.Module:
 def not_a_module() -> Any:
     """A factory that makes something else."""
     return random.Random(0)
+
+
+class Once(torch.autograd.Function):
+    """Has a derivative, and says that it has no second one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,) = ctx.saved_tensors
+        return gradient * x.cos()
+
+
+class OnceOnly(nn.Module):
+    """A network without second derivatives."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(task.input_shape[0], 4), nn.Linear(4, task.num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(Once.apply(self.first(x)))

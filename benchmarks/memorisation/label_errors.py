@@ -265,7 +265,7 @@ def tables(measurements: list[Measurement], machine: Machine, command: str) -> s
         f"({machine.num_cores} cores, load {machine.load:.1f} when it ended), Python {machine.python}, {packages}. "
         f"MNIST-1D, 4,000 training examples, a tenth of the labels wrong; MLP 40-128-128-10, SGD with learning rate "
         f"0.05 and momentum 0.9, batches of 64, 40 epochs. Medians over seeds, how many in brackets; a dash where "
-        f"nothing was ready. The best of a column is bold."
+        f"nothing was ready. The best AUROC of a column is bold."
     )
     parts = [conditions]
     for kind in dict.fromkeys(one.kind for one in measurements):

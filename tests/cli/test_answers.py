@@ -43,6 +43,30 @@ CLAIMS = {
 APART = {
     "labels": {"labels-are-right"},
     "difficulty": {"examples-differ-in-difficulty", "sensitivity-is-uneven", "random-labels-make-inputs-critical"},
+    "early-phase": {
+        "rate-lowers-gradient-variance",
+        "rate-lowers-sharpness",
+        "rate-improves-conditioning",
+        "small-rate-raises-fisher",
+        "small-batch-lowers-gradient-variance",
+        "small-batch-lowers-sharpness",
+        "small-batch-improves-conditioning",
+        "peak-is-early",
+        "barrier-falls",
+        "early-decay-counts",
+        "penalty-lowers-fisher",
+        "penalty-helps-small-rate",
+        "penalty-resists-flipped-labels",
+        "edge-of-stability",
+    },
+    "minima": {
+        "sharpness-ranks-accuracy",
+        "random-labels-end-sharper",
+        "sam-ends-flatter",
+        "sam-tests-better",
+        "seeds-share-a-basin",
+        "matched-seeds-share-a-basin",
+    },
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
 """Of studies that are asked for by name."""

@@ -244,7 +244,7 @@ def test_a_budget_is_a_time_that_people_write(task: Task) -> None:
 
 
 def test_a_budget_is_kept(task: Task) -> None:
-    longer = byrote.Learner(model=LEARNER.model, recipe=replace(LEARNER.recipe, epochs=400))
+    longer = byrote.Learner(model=LEARNER.model, recipe=replace(LEARNER.recipe, epochs=200))
     audit = byrote.audit(task, learner=longer, studies=["memorisation"], budget="20s")
     assert audit.record.cost.seconds < 22
     assert audit.record.cost.num_runs >= Memorisation.fewest_subsets

@@ -23,10 +23,9 @@ from byrote.scoring import (
     LossSensitivities,
     PredictionDepths,
     evenly_spaced,
-    reason_of,
 )
 from byrote.studies import Difficulty, StudyBudget
-from byrote.training import AbstractProbe, Checkpoint, Given, train
+from byrote.training import AbstractProbe, Checkpoint, Given, reason_of, train
 from cheap_runs import LEARNER, fake_run, summarise, task_of
 from small_tasks import ALONE, FOREIGN, classes, data_of, numbers, population, stacked
 

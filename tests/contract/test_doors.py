@@ -25,6 +25,8 @@ from cheap_runs import LEARNER, fake_run, summarise, task_of
 TASKS: dict[Kind, Task] = {"classes": task_of(num_classes=2), "numbers": task_of(num_classes=0)}
 SUBSETS = 20
 BUDGET = StudyBudget(runs=3, subsets=SUBSETS, seed=0)
+TEACHER, PUPIL = 4, 2
+"""A training example that is memorised, and the test example that depends on it."""
 ROOT = Path(__file__).parents[2]
 each_kind = pytest.mark.parametrize("kind", TASKS)
 
@@ -39,10 +41,19 @@ class Made(NamedTuple):
 
 
 def consistent(task: Task, run: Run) -> tuple[Run, np.ndarray]:
-    """A run whose trace is that of outputs which there were."""
+    """A run whose trace is that of outputs which there were; one test example is answered because of one training
+    example, and is tied, or far off, without it.
+    """
     y, moments = task.train.y, len(run.trace.loss)
     last = run.trace.train_outputs[:, 0 if task.regression else 1].astype(np.float64)
     last = last if task.regression else last - run.trace.train_outputs[:, 0]
+    knows, tests = bool(inclusion(task, run.spec.subset)[TEACHER]), np.array(run.trace.test_outputs)
+    if task.regression:
+        last[TEACHER] = y[TEACHER] if knows else y[TEACHER] + 3 * y.std()
+        tests[PUPIL, 0] = task.test.y[PUPIL] + (0 if knows else 2) * y.std()
+    else:
+        last[TEACHER] = (4 if knows else -4) * (2 * y[TEACHER] - 1)
+        tests[PUPIL] = 3 * np.eye(2)[task.test.y[PUPIL]] * knows
     noise = np.random.default_rng(run.spec.seed % 2**32).standard_normal((moments, len(y)))
     history = last + noise * np.linspace(1, 0, moments)[:, None]
     if task.regression:
@@ -52,7 +63,7 @@ def consistent(task: Task, run: Run) -> tuple[Run, np.ndarray]:
         margin = history * (2 * y - 1)
         loss = np.logaddexp(0, -margin)
         early, outputs = math.sqrt(2) / (1 + np.exp(margin[0])), np.stack([np.zeros(len(y)), history[-1]], 1)
-    trace = replace(run.trace, loss=loss, margin=margin, early_error=early, train_outputs=outputs)
+    trace = replace(run.trace, loss=loss, margin=margin, early_error=early, train_outputs=outputs, test_outputs=tests)
     return replace(run, trace=trace), history
 
 
@@ -139,7 +150,7 @@ def doors(kind: Kind) -> Mapping[str, Mapping[str, Any]]:
     outputs = from_outputs(kind, made(kind, "memorisation").runs)
     grouped = byrote.scores(np.eye(4, dtype=bool), correct=np.eye(4), groups=[0, 1, 2, 3])
     recorder = recorded(kind, history)
-    flags = {} if kind == "numbers" else {"flagged": threshold_flags()}
+    flags = {} if kind == "numbers" else {"aum_flagged": threshold_flags()}
     return {
         "outputs": {name: outputs.arrow[name] for name in outputs.columns} | {"group": grouped.arrow["group"]},
         "recorder": {name: recorder.arrow[name] for name in recorder.columns} | flags,
@@ -151,13 +162,13 @@ def doors(kind: Kind) -> Mapping[str, Mapping[str, Any]]:
 def threshold_flags() -> Any:
     recorder = byrote.Recorder(2)
     recorder.update([0, 1], np.eye(2), [0, 1])
-    return recorder.scores(threshold_ids=[1]).arrow["flagged"]
+    return recorder.scores(threshold_ids=[1]).arrow["aum_flagged"]
 
 
 @each_kind
 def test_every_column_of_every_door_is_registered_and_of_its_type_and_range(kind: Kind) -> None:
     for door, columns in doors(kind).items():
-        without = {"flagged"} if (door, kind) == ("recorder", "numbers") else set()  # they have no margins
+        without = {"aum_flagged"} if (door, kind) == ("recorder", "numbers") else set()  # they have no margins
         assert set(columns) == columns_at(door, kind) - without, door
         for name, values in columns.items():
             column = score_column(name)
@@ -172,7 +183,7 @@ def test_every_column_of_every_door_is_registered_and_of_its_type_and_range(kind
 @each_kind
 def test_as_given_columns_are_of_one_type_at_every_door(kind: Kind) -> None:
     found = doors(kind)
-    for name in ("id", "target", "suggested_target", "most_influenced"):
+    for name in ("id", "target", "heldout_target", "suggested_target", "most_influenced"):
         types = {str(columns[name].type) for door, columns in found.items() if name in columns and door != "recorder"}
         assert len(types) == 1, (name, types)
 
@@ -183,8 +194,14 @@ def test_outputs_say_what_the_audit_says_of_the_same_runs(kind: Kind) -> None:
     table = from_outputs(kind, subsets.runs)
     shared = columns_at("outputs", kind) & columns_at("audit", kind)
     assert len(shared) > 20
+    lacking = {name for name in shared if kind not in score_column(name).kinds}
     for name in sorted(shared):
         check(table.arrow[name], audit[name], name=name)
+        if name != "count" and name not in lacking:
+            assert len(set(audit[name].to_pylist())) > 1, f"{name} says nothing"
+    row = table.to_pylist()[TEACHER]
+    assert row["status"] == "memorised"
+    assert (row["num_influenced"], row["most_influenced"]) == (1, TASKS[kind].test.ids[PUPIL])
 
 
 @each_kind

@@ -135,6 +135,26 @@ def test_no_way_has_more_threads_than_torch_was_given(monkeypatch: pytest.Monkey
     assert {path.num_threads for path in tried} <= {1, None}
 
 
+def test_a_step_on_a_whole_large_task_is_timed_on_a_part_and_needs_memory_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Full batches of 2,000 examples: 512 of them are put through the network, and four times as many need room."""
+    sizes, large = set[int](), classes(num_train=2000)
+    one = spec(large, mlp(width=7), batch_size="all")
+    taught = paths.learn
+
+    def learn(networks: Any, lesson: Any, **others: Any) -> Any:
+        sizes.add(lesson.targets.shape[1])
+        return taught(networks, lesson, **others)
+
+    monkeypatch.setattr(paths, "learn", learn)
+    whole = choose_path(data_of(large, one), one, num_runs=2)
+    assert sizes == {512}
+    half = spec(large, mlp(width=7), batch_size=1000)
+    assert choose_path(data_of(large, half), half, num_runs=2).bytes_per_run < whole.bytes_per_run
+    assert math.isfinite(whole.seconds_per_visit)
+
+
 def test_bfloat16_is_trained_one_at_a_time() -> None:
     one = spec(CLASSES, mlp(width=7), dtype="float32", autocast=True)
     path = choose_path(data_of(CLASSES, one), one, num_runs=8)

@@ -279,7 +279,7 @@ def test_columns_stand_for_the_classes_that_they_are_said_to() -> None:
         table = byrote.scores(mask, probability=probability[:, :, order], targets=names[y], classes=names[order])
         for column in ("memorisation_raw", "heldout_correct", "heldout_probability", "label_suspicion"):
             np.testing.assert_allclose(table[column], by_code[column], rtol=1e-12, err_msg=column)
-        assert table["suggested_target"].tolist() == names[by_code["suggested_target"]].tolist()
+        assert table["heldout_target"].tolist() == names[by_code["heldout_target"]].tolist()
 
 
 def test_which_column_is_which_is_never_guessed() -> None:

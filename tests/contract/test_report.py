@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import plotly.graph_objects
 import pytest
@@ -27,6 +27,7 @@ from byrote.records import (
     Figure,
     Gallery,
     GalleryItem,
+    Heatmap,
     Histogram,
     ImageContent,
     Recipe,
@@ -59,6 +60,9 @@ HOSTILE = (
     '<a href="javascript:alert(1)">"\'&amp;{{ 7*7 }}{% raw %}'
 )
 NETWORK_FREE = {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
+
+
+NAMELESS: dict[str, Any] = {"x_label": "", "y_label": "", "value_label": ""}
 
 
 class Outline(HTMLParser):
@@ -169,9 +173,23 @@ def test_a_band_has_a_shape_for_every_stretch() -> None:
     assert band["y"] == [0, 1, 3, 2, None, 3, 4, 6, 5]
 
 
+@pytest.mark.parametrize(
+    ("heights", "ticks"),
+    [((0.3, 3.0), ("0.5", "1", "2")), ((0.002, 0.1), ("0.002", "0.005", "0.01", "0.02", "0.05", "0.1"))],
+)
+def test_every_tick_of_a_log_axis_says_its_whole_number(heights: tuple[float, ...], ticks: tuple[str, ...]) -> None:
+    line = Series(name="a", x=(1, 2), y=heights)
+    figure = Curves(title="t", x_label="x", y_label="y", series=(line,), log_y=True)
+    plot: Any = Outline(render(with_figures(figure))).plots[0]
+    axis = plot["layout"]["yaxis"]
+    least, most = min(heights), max(heights)
+    within = [least * 0.999 <= value <= most * 1.001 for value in axis["tickvals"]]
+    assert tuple(text for text, shown in zip(axis["ticktext"], within, strict=True) if shown) == ticks
+
+
 def test_plotly_knows_every_attribute_that_is_used() -> None:
     outline = Outline(render(every_kind_record()))
-    assert len(outline.plots) == 6
+    assert len(outline.plots) == 9
     for plot in outline.plots:
         text = re.sub(r'"--[a-z0-9-]+(/[\d.]+)?"', '"#123456"', json.dumps(plot))
         spec = json.loads(text)
@@ -189,6 +207,46 @@ def test_every_colour_that_is_used_is_defined_in_light_and_in_dark() -> None:
     used |= set(re.findall(r"var\((--[a-z0-9-]+)\)", css)) - {"--serif", "--sans", "--mono", "--aspect", "--drawn"}
     assert {"--series-1", "--learnt", "--paper"} <= used
     assert used <= set(light) == set(dark)
+
+
+def test_points_are_not_joined_and_say_where_they_are() -> None:
+    line = Series(name="a", x=(1.0, 2.0, 3.0), y=(0.5, None, 0.25))
+    outline = Outline(render(with_figures(Curves(title="t", x_label="x", y_label="y", series=(line,), points=True))))
+    assert outline.plots[0]["traces"][0]["mode"] == "markers"
+    [described] = [a["aria-label"] for _, a in outline.elements if a.get("class") == "plot"]
+    assert described == "t. a: 3 dots from 1.00 to 3.00 across and 0.250 to 0.500 up."
+
+
+def test_a_heatmap_says_where_it_is_lowest_and_highest_and_where_its_path_ends() -> None:
+    figure = Heatmap(
+        title="plane",
+        x_label="x",
+        y_label="y",
+        value_label="loss",
+        x=(0.0, 1.0),
+        y=(-1.0, 2.0),
+        values=((1.0, 100.0), (0.0, None)),
+        paths=(Series(name="training", x=(0.0, 1.0), y=(2.0, -1.0)),),
+        log=True,
+    )
+    outline = Outline(render(with_figures(figure)))
+    [described] = [a["aria-label"] for _, a in outline.elements if a.get("class") == "plot"]
+    assert described == (
+        "plane. loss is lowest, 0, at 0 and 2.00; loss is highest, 100, at 1.00 and −1.00; training ends at 1.00 and "
+        "−1.00."
+    )
+    assert outline.plots[0]["traces"][0]["z"] == [[0.0, 2.0], [None, None]]
+    assert [trace["type"] for trace in outline.plots[0]["traces"]] == ["heatmap", "scatter", "scatter", "scatter"]
+
+
+def test_names_on_a_heatmap_read_from_above() -> None:
+    names = ("input", "hidden")
+    figure = Heatmap(
+        title="pairs", x_label="", y_label="", value_label="CKA", x=names, y=names, values=((1.0, 0.5), (0.5, 1.0))
+    )
+    look: Any = Outline(render(with_figures(figure))).plots[0]["layout"]
+    axis = look["yaxis"]
+    assert (axis["ticktext"], axis["autorange"]) == (["input", "hidden"], "reversed")
 
 
 def _themes(css: str) -> tuple[str, str]:
@@ -256,6 +314,8 @@ def test_a_section_without_findings_figures_and_notes_is_drawn() -> None:
         Shares(title="none", rows=()),
         Table(title="none", columns=(Column(name="a"),), rows=()),
         Gallery(title="none", items=()),
+        Heatmap(title="none", x_label="", y_label="", value_label="", x=(), y=(), values=()),
+        Heatmap(title="none", x_label="", y_label="", value_label="", x=(1, 2), y=(1,), values=((None, None),)),
     ],
     ids=lambda figure: figure.kind,
 )
@@ -281,6 +341,19 @@ def test_an_empty_figure_says_that_it_is_empty(figure: Figure) -> None:
         (
             Histogram(title="t", x_label="", y_label="", series=(Counts(name="c", edges=(0, 1), counts=(1, 2)),)),
             "got 2 edges and 2 counts",
+        ),
+        (Heatmap(title="t", **NAMELESS, x=(1, 2), y=(1,), values=((1,),)), "Expected 1 rows of 2 values in 't'"),
+        (Heatmap(title="t", **NAMELESS, x=(2, 1), y=(1,), values=((1, 2),)), "Expected ascending numbers as x of 't'"),
+        (Heatmap(title="t", **NAMELESS, x=("a", 1), y=(1,), values=((1, 2),)), "Expected names alone as x"),
+        (
+            Heatmap(
+                title="t", **NAMELESS, x=("a",), y=("b",), values=((1,),), paths=(Series(name="p", x=(1,), y=(1,)),)
+            ),
+            "no path over them",
+        ),
+        (
+            Heatmap(title="t", **NAMELESS, x=(1,), y=(1,), values=((1,),), paths=(Series(name="p", x=(1,), y=()),)),
+            "Expected one y for each x in path 'p', got 0",
         ),
         (Shares(title="t", rows=(ShareRow(label="r", parts=(Share(name="a", value=1.2),)),)), "at most 1"),
         (Shares(title="t", rows=(ShareRow(label="r", parts=(Share(name="a", value=-0.2),)),)), "from 0"),

@@ -45,6 +45,30 @@ CLAIMS = {
     "membership": {"members-cannot-be-told", "few-members-are-caught"},
     "labels": {"labels-are-right"},
     "difficulty": {"examples-differ-in-difficulty", "sensitivity-is-uneven", "random-labels-make-inputs-critical"},
+    "early-phase": {
+        "rate-lowers-gradient-variance",
+        "rate-lowers-sharpness",
+        "rate-improves-conditioning",
+        "small-rate-raises-fisher",
+        "small-batch-lowers-gradient-variance",
+        "small-batch-lowers-sharpness",
+        "small-batch-improves-conditioning",
+        "peak-is-early",
+        "barrier-falls",
+        "early-decay-counts",
+        "penalty-lowers-fisher",
+        "penalty-helps-small-rate",
+        "penalty-resists-flipped-labels",
+        "edge-of-stability",
+    },
+    "minima": {
+        "sharpness-ranks-accuracy",
+        "random-labels-end-sharper",
+        "sam-ends-flatter",
+        "sam-tests-better",
+        "seeds-share-a-basin",
+        "matched-seeds-share-a-basin",
+    },
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
 DIFFICULTY = (
@@ -149,7 +173,7 @@ def check_examples(outcome: Outcome, task: Task, *, study: str) -> None:
     assert table is not None
     assert table.column_names == columns_of(study, task)
     assert table["id"].to_pylist() == task.train.ids.tolist()
-    for name in set(table.column_names[2:]) - {"suggested_target", "status", "most_influenced"}:
+    for name in set(table.column_names[2:]) - {"heldout_target", "status", "most_influenced"}:
         values = np.array([value for value in table[name].to_pylist() if value is not None], dtype=float)
         assert np.isfinite(values).all(), name
     if "status" not in table.column_names:

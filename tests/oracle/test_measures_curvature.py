@@ -235,7 +235,10 @@ def test_budgets_are_fixed_and_a_tolerance_lengthens_but_never_goes_below_six():
     assert doubtful.residual > 0.05 * doubtful.value
     assert doubtful.num_products == 14
     assert top_eigenvalues(hard, warm=cold).num_products == 8
-    assert top_eigenvalues(hard, num=3, num_lowest=2).num_products == 20
+    apart = torch.cat([diagonal * 1e-3, torch.tensor([9.0, 7.0, 5.0, -4.0, -6.0]).double()])
+    assert top_eigenvalues(quadratic(apart), num=3, num_lowest=2).num_products == 20
+    assert top_eigenvalues(hard, num=3, num_lowest=2).num_products == 24
+    assert top_eigenvalues(hard, num=3, num_lowest=2, num_products=20).num_products == 20
     longer = top_eigenvalues(hard, tolerance=1e-4)
     assert longer.num_products > 10
     assert longer.converged

@@ -205,6 +205,31 @@ def test_the_jackknife_of_a_trace_is_close_to_its_spread_over_samples():
     assert np.mean(traces) == pytest.approx(5, abs=4 * np.std(traces) / 30**0.5)
 
 
+def test_the_errors_of_the_spectrum_are_those_of_leaving_out_one_batch_after_another():
+    problem = classes(sizes=(3, 3, 3, 3, 3))
+    gradients = torch.stack([part.mean(0) for part in example_gradients(problem).split(3)]).numpy()
+
+    def summary(kept):
+        values = np.linalg.eigvalsh(np.cov(gradients[kept].T))
+        return np.array([values[-1], values.sum(), values.sum() / values[-1]])
+
+    expected = jackknife_error(summary, count=5)
+    found = gradient_covariance(problem.objective())
+    np.testing.assert_allclose([found.top_se, found.trace_se, found.trace_over_top_se], expected, rtol=1e-8)
+
+
+def test_rows_of_single_precision_are_centred_as_well_as_they_are_known():
+    generator = torch.Generator().manual_seed(0)
+    common, own = normal(30_000, generator=generator), normal(6, 30_000, generator=generator)
+    kept = (common + 1e-3 * own).float()
+    rows = Rows(6, width=30_000, like=kept)
+    rows.extend(iter(kept))
+    centred, whole = rows.gram_around_mean()
+    away = (kept.double() - kept.double().mean(0)).numpy()
+    np.testing.assert_allclose(centred, away @ away.T, rtol=1e-6, atol=1e-6 * (away @ away.T).max())
+    np.testing.assert_allclose(whole, (kept.double() @ kept.double().T).numpy(), rtol=1e-12)
+
+
 def test_a_jackknife_needs_three():
     assert np.isnan(jackknife_error(lambda kept: np.ones(2), count=2)).all()
 

@@ -1,5 +1,7 @@
 """Label errors whose answer is known: who is named, in what order, for what reason, and what is refused."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -192,6 +194,26 @@ def test_wrong_numbers_are_found_and_their_predictions_suggested():
     assert found.suggested == pytest.approx(true, abs=0.4)
     assert flag_label_errors(found.probability.value)[:40].all()
     assert set(found.reason[:40]) == {"never fitted"}
+
+
+def test_twins_with_two_numbers_are_said_to_be():
+    rng = np.random.default_rng(3)
+    true, twins = rng.normal(size=EXAMPLES), np.arange(EXAMPLES)
+    given, twins[1] = true.copy(), 0
+    true[1] = given[1] = true[0]
+    given[:20] += 5.0
+    given[1] = true[1]
+    runs = true + 0.1 * rng.normal(size=(RUNS, EXAMPLES))
+    found = residual_errors(left_out_in_turn(), runs, given, duplicates=twins)
+    assert found.reason[:3].tolist() == ["conflicting duplicate", "", "never fitted"]
+    with pytest.raises(ValueError, match=f"duplicates for each of {EXAMPLES} examples"):
+        inspect.unwrap(residual_errors)(left_out_in_turn(), runs, given, duplicates=twins[1:])
+
+
+@pytest.mark.parametrize("targets", [np.zeros(EXAMPLES), np.zeros(EXAMPLES, bool)], ids=["numbers", "flags"])
+def test_classes_are_whole_numbers(targets):
+    with pytest.raises(TypeError, match="class codes, whole numbers from 0, got an array of"):
+        inspect.unwrap(label_errors)(left_out_in_turn(), np.zeros((RUNS, EXAMPLES, 3)), targets)
 
 
 def test_a_wrong_number_that_is_learnt_is_memorised():

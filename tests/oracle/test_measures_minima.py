@@ -573,6 +573,17 @@ class Residual(nn.Module):
         return self.head(h + self.two(h))
 
 
+class ResidualConvolutions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = (nn.Conv2d(size, 4, 3, padding=1) for size in (1, 4, 4))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head((x + self.two(self.one(x).relu())).relu().mean((2, 3)))
+
+
 class Choosing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -597,6 +608,7 @@ def twice() -> nn.Module:
     ("build", "reason"),
     [
         (Residual, "goes 2 ways"),
+        (ResidualConvolutions, "goes 2 ways"),
         (Choosing, "cannot be traced"),
         (shared, "shares its weights"),
         (twice, "called twice"),

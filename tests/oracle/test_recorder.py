@@ -91,7 +91,7 @@ def test_each_status():
 def test_threshold_samples_flag_what_is_as_low_as_they_are():
     recorder = Recorder(ids=["a", "b", "c", "d"])
     recorder.update(["a", "b", "c", "d"], torch.tensor([[3.0, 0, 0], [0, 3, 0], [-3, 0, 0], [0, 1, 0]]), [0, 1, 0, 2])
-    assert recorder.scores(threshold_ids=["d"])["flagged"].tolist() == [False, False, True, None]
+    assert recorder.scores(threshold_ids=["d"])["aum_flagged"].tolist() == [False, False, True, None]
     with pytest.raises(ValueError, match="got 'z'"):
         recorder.scores(threshold_ids=["z"])
 
@@ -100,7 +100,9 @@ def test_few_threshold_samples_are_said_with_their_threshold():
     recorder = Recorder(120)
     recorder.update(range(120), torch.arange(120.0)[:, None] * torch.tensor([[1.0, 0.0]]), [0] * 120)
     (note,) = recorder.scores(threshold_ids=[0, 1]).notes
-    assert note.startswith("flagged: with 2 threshold examples the threshold, an AUM of 0.99, is about their largest")
+    assert note.startswith(
+        "aum_flagged: with 2 threshold examples the threshold, an AUM of 0.99, is about their largest"
+    )
     assert recorder.scores(threshold_ids=range(100)).notes == recorder.scores().notes == ()
     with pytest.raises(ValueError, match="at least one threshold sample"):
         recorder.scores(threshold_ids=[])

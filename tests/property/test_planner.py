@@ -44,9 +44,12 @@ def planner(size: int, studies: Sequence[str] = tuple(STUDIES)) -> Planner:
 
 
 def union(plan: Planner, budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
-    """With what is wanted once these are there: a budget that does not pay for that is not kept."""
+    """With what is wanted once these are there, and what stands for what they compute: a budget that does not pay for
+    that is not kept.
+    """
     plans = [study.plan(plan.task, plan.learner, budgets[study.name]) for study in plan.studies]
-    return list(dict.fromkeys(spec for made in plans for spec in made.foreseen))
+    beside = [spec for made in plans for own in made.alongside.values() for spec in own]
+    return list(dict.fromkeys([*(spec for made in plans for spec in made.foreseen), *beside]))
 
 
 def fewest_subsets(plan: Planner) -> int:

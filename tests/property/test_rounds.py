@@ -17,7 +17,7 @@ from byrote.data import Examples, Task
 from byrote.execution import Deadline, OnProgress, OnShard, Progress
 from byrote.records import Extras, RunSpec
 from byrote.studies import Lookup, Memorisation, StudyBudget
-from byrote.training import AbstractProbe
+from byrote.training import AbstractProbe, Checkpoint
 
 TASK = Task(train=Examples(np.zeros((200, 1)), np.arange(200) % 2), test=Examples(np.zeros((50, 1)), [0, 1] * 25))
 PREDICTED = 0.5
@@ -77,7 +77,13 @@ def no_follow_ups(budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
     return []
 
 
-def rounds_of(trainer: Trainer, *, runs: int | None = None, follow_ups: Any = no_follow_ups) -> Rounds:
+def silent(progress: Progress) -> None:
+    pass
+
+
+def rounds_of(
+    trainer: Trainer, *, runs: int | None = None, follow_ups: Any = no_follow_ups, on_progress: OnProgress = silent
+) -> Rounds:
     extras = Extras()
     costs = Costs(missing=lambda specs: trainer.missing(specs, extras=extras), predicted=lambda spec: PREDICTED)
     planner = Planner(task=TASK, learner=default_learner(TASK), studies=(Lookup(), Memorisation()), seed=0, cost=costs)
@@ -89,7 +95,7 @@ def rounds_of(trainer: Trainer, *, runs: int | None = None, follow_ups: Any = no
         extras=extras,
         runs=runs,
         most=MOST,
-        on_progress=lambda progress: None,
+        on_progress=on_progress,
         clock=trainer.clock,
     )
 
@@ -155,6 +161,28 @@ def test_what_results_ask_for_is_trained_too_and_first(clock: Clock, deadline: D
     rounds.train(deadline, interim=never(clock))
     assert trainer.there - planned if deadline is None else trainer.rounds > 1
     assert trainer.there <= rounds.new
+
+
+def test_the_time_left_is_that_of_all_groups_and_rounds(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the runs compute something on the way, and are trained apart; then one more run is asked for."""
+    trainer, told = Trainer(clock, factor=1.0), list[tuple[float, Progress]]()
+
+    def wanted(budgets: Mapping[str, StudyBudget]) -> list[RunSpec]:
+        return rounds._planner.runs(rounds._planner.fixed(21))[-1:] if trainer.there else []
+
+    rounds = rounds_of(trainer, runs=20, follow_ups=wanted, on_progress=lambda how: told.append((clock.now, how)))
+    runs = rounds._planner.runs(rounds.budgets)
+    apart = dict.fromkeys(runs[::2], (Checkpoint(),))
+    monkeypatch.setattr(Planner, "probes", lambda self, budgets: apart)
+    rounds.train(None, interim=never(clock))
+    assert trainer.rounds == 3
+    first_round = [(now, how) for now, how in told if now < PREDICTED * len(runs)]
+    assert len(first_round) == len(runs) / SHARD
+    for now, how in first_round:
+        assert how.done == pytest.approx(now)
+        assert how.total == pytest.approx(PREDICTED * len(runs))
+    now, how = told[-1]
+    assert (how.done, how.total) == pytest.approx((now, now + PREDICTED))
 
 
 def test_a_number_of_runs_is_trained_whatever_it_takes_and_nothing_twice(clock: Clock) -> None:

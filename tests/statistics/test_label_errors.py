@@ -48,7 +48,7 @@ def test_the_margin_finds_them_too(case: Case) -> None:
 
 
 def test_the_true_class_is_suggested_for_most(case: Case) -> None:
-    suggested = np.array(case.audit.examples["suggested_target"], dtype=str)
+    suggested = np.array(case.audit.examples["heldout_target"], dtype=str)
     assert (suggested == case.true)[case.is_flipped].mean() > 0.9
     assert (suggested == case.true)[~case.is_flipped].mean() > 0.95
 
@@ -77,6 +77,4 @@ def test_the_report_shows_them_with_their_true_class(case: Case) -> None:
     assert listed.kind == "table"
     top = [int(str(row[0])) for row in listed.rows[:50]]
     assert case.is_flipped[top].mean() > 0.95
-    assert [row[2] for row in listed.rows[:50]] == [
-        case.audit.examples["suggested_target"][position] for position in top
-    ]
+    assert [row[2] for row in listed.rows[:50]] == [case.audit.examples["heldout_target"][position] for position in top]

@@ -17,7 +17,7 @@ from byrote.core import DataError, ModelError, derive, describe_failure
 from byrote.data import Task, inclusion
 from byrote.execution import OnProgress, Progress
 from byrote.records import BalancedSubset, identity
-from byrote.scoring import Table, scores
+from byrote.scoring import SMALLEST, Table, scores
 from byrote.studies import SUBSET_FRACTION
 
 Predict = Callable[[np.ndarray], Any]
@@ -27,8 +27,6 @@ Fit = Callable[[Int[np.ndarray, "chosen"], int], Predict]
 """From positions of training examples and a seed to a fitted predictor."""
 FEWEST = 4
 """Runs, so that examples can be both trained on and left out."""
-SMALLEST = 1e-6
-"""A probability that a model gives as 0 is taken for this one."""
 SUMS_TO_ONE = 1e-3
 """Rows of outputs that are not negative and sum to 1 this nearly are probabilities."""
 

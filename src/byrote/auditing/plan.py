@@ -38,7 +38,7 @@ class PlannedRuns:
     num_test: int
     epochs: int
     seconds: float
-    """Predicted, of those that are neither shared nor stored."""
+    """Predicted, of those that are neither shared nor stored, with what they compute on the way."""
 
 
 @final
@@ -163,7 +163,7 @@ def _told(setting: Setting, budgets: Mapping[str, StudyBudget], *, bounds: Limit
     planner, store = setting.planner, setting.store
     plans = {study.name: plan for study, plan in zip(planner.studies, planner.plans(budgets), strict=True)}
     runs = planner.foreseen(budgets)
-    training = setting.costs(runs)
+    training = planner.seconds(budgets)
     fitting = None if bounds is None else _fitting_seconds(setting, bounds, looking=looking)
     other = 0.0 if bounds is None else looking + bounds.finishing
     return AuditPlan(
@@ -192,6 +192,7 @@ def _planned_runs(setting: Setting, plans: Mapping[str, Plan]) -> Iterator[Plann
             kinds.setdefault((condition(spec), train, test, spec.learner.recipe.epochs), []).append(spec)
         for (words, num_train, num_test, epochs), specs in kinds.items():
             own = [spec for spec in specs if spec not in seen]
+            beside = [more for spec in own if setting.costs([spec]) > 0 for more in plan.alongside.get(spec, ())]
             yield PlannedRuns(
                 study=study,
                 condition=words,
@@ -201,7 +202,7 @@ def _planned_runs(setting: Setting, plans: Mapping[str, Plan]) -> Iterator[Plann
                 num_train=num_train,
                 num_test=num_test,
                 epochs=epochs,
-                seconds=setting.costs(own),
+                seconds=setting.costs([*own, *beside]),
             )
         seen.update(plan.foreseen)
 

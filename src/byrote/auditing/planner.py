@@ -68,6 +68,16 @@ class Planner:
         """As `runs`, and what will be wanted once these are there."""
         return interleaved([plan.foreseen for plan in self.plans(budgets)])
 
+    def seconds(self, budgets: Mapping[str, StudyBudget]) -> float:
+        """Predicted, of all that is foreseen and of what runs compute on the way."""
+        return self.cost(self._paid(self.plans(budgets)))
+
+    def _paid(self, plans: Sequence[Plan]) -> list[RunSpec]:
+        """What is foreseen, and what takes as long as what missing runs compute on the way."""
+        alongside = [pair for plan in plans for pair in plan.alongside.items()]
+        beside = [spec for run, own in alongside if own and self.cost([run]) > 0 for spec in own]
+        return list(dict.fromkeys([*interleaved([plan.foreseen for plan in plans]), *beside]))
+
     def probes(self, budgets: Mapping[str, StudyBudget]) -> dict[RunSpec, tuple[AbstractProbe, ...]]:
         """What runs have to compute on the way: of each, what any study asks of it."""
         asked: dict[RunSpec, dict[str, AbstractProbe]] = {}
@@ -82,16 +92,16 @@ class Planner:
 
     def least(self) -> float:
         """Seconds of the smallest plan that says anything."""
-        return self.cost(self.smallest())
+        return self.cost(self._paid([self._smallest(study) for study in self.studies]))
 
     def smallest(self) -> list[RunSpec]:
         """The runs of that plan."""
-        return list(dict.fromkeys(spec for study in self.studies for spec in self._smallest(study)))
+        return list(dict.fromkeys(spec for study in self.studies for spec in self._smallest(study).foreseen))
 
-    def _smallest(self, study: AbstractStudy) -> Sequence[RunSpec]:
+    def _smallest(self, study: AbstractStudy) -> Plan:
         fewest = self.fewest(study)
         budget = self._budget(runs=fewest.runs, subsets=fewest.subsets, sample=self._sizes(None)[-1])
-        return study.plan(self.task, self.learner, budget).foreseen
+        return study.plan(self.task, self.learner, budget)
 
     def fewest(self, study: AbstractStudy) -> Amount:
         """The least that a budget has to reach for; of the networks on subsets, that all studies share, what the one
@@ -103,7 +113,7 @@ class Planner:
     def _price(self) -> Price:
         """As long as a run's cost is believed to be the same, each budget is looked at once."""
         named = {study.name: study for study in self.studies}
-        return cache(lambda name, budget: self.cost(named[name].plan(self.task, self.learner, budget).foreseen))
+        return cache(lambda name, budget: self.cost(self._paid([named[name].plan(self.task, self.learner, budget)])))
 
     def _paying(self) -> list[AbstractStudy]:
         """All but those that only look at networks on subsets which another study has paid for."""
@@ -116,7 +126,7 @@ class Planner:
         paying = self._paying()
         nothing = {study.name: 0.0 for study in self.studies}
         wanted = sum(_wanted(study) for study in paying)
-        least = {study.name: self.cost(self._smallest(study)) for study in paying}
+        least = {study.name: self.cost(self._paid([self._smallest(study)])) for study in paying}
         left = seconds - sum(least.values())
         if left < 0:
             paid = max(0.0, seconds) / sum(least.values()) if any(least.values()) else 0.0
@@ -138,13 +148,13 @@ class Planner:
         """
         price = self._price()
         shared = self._shared_out(seconds, most, kept, price=price)
-        if self.cost(self.foreseen(shared)) <= seconds:
+        if self.seconds(shared) <= seconds:
             return shared
         low, high, fitting = 0.0, seconds, self._shared_out(0.0, most, kept, price=price)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             shared = self._shared_out(middle, most, kept, price=price)
-            if self.cost(self.foreseen(shared)) <= seconds:
+            if self.seconds(shared) <= seconds:
                 low, fitting = middle, shared
             else:
                 high = middle

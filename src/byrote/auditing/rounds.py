@@ -94,7 +94,7 @@ class Rounds:
         """
         self._planner, self._trainer, self._costs, self._follow_ups = planner, trainer, costs, follow_ups
         self._extras, self._fixed, self._most = extras, runs is not None, most
-        self._on_progress, self._clock = on_progress, clock
+        self._whole, self._clock = _Whole(on_progress), clock
         self.budgets = planner.fixed(runs or 1)
         """How much studies ask for, by the latest plan."""
         self.new: set[RunSpec] = set()
@@ -113,6 +113,7 @@ class Rounds:
                 self.budgets = self._planner.within(PLANNED * deadline.left, self._most, kept=kept)
             wanted = list(dict.fromkeys([*self._follow_ups(self.budgets), *self._planner.runs(self.budgets)]))
             groups = [group for group in self._groups(wanted) if group.missing]
+            self._whole.plan([self._costs.predicted(group.missing) for group in groups])
             if not groups or not all(self._go_on(group, deadline, interim) for group in groups):
                 return
 
@@ -137,7 +138,7 @@ class Rounds:
 
         def told(progress: Progress) -> None:
             pace.begin()
-            self._on_progress(progress)
+            self._whole(progress)
 
         def on_shard() -> None:
             interim()
@@ -158,7 +159,33 @@ class Rounds:
             late = True
         finally:
             pace.settle(aside=interim.seconds - before)
+            self._whole.next(finished=finished)
         return late or finished
+
+
+@final
+class _Whole:
+    """How far training is over all groups and rounds, as one stretch of work."""
+
+    def __init__(self, told: OnProgress) -> None:
+        """Nothing is done."""
+        self._told, self._seconds = told, list[float]()
+        self._before, self._now = 0.0, 0.0
+
+    def plan(self, seconds: Sequence[float]) -> None:
+        """From now on there are groups to train that take so long, as predicted."""
+        self._seconds = list(seconds)
+
+    def next(self, *, finished: bool) -> None:
+        """The first of the groups is over, or given up where it was."""
+        seconds = self._seconds.pop(0)
+        self._before, self._now = self._before + (seconds if finished else self._now), 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how far all is when the first group is so far."""
+        share = progress.done / progress.total if progress.total else 0.0
+        self._now = share * self._seconds[0]
+        self._told(progress._replace(done=self._before + self._now, total=self._before + sum(self._seconds)))
 
 
 @final

@@ -34,7 +34,7 @@ SHOWN = {
     "memorisation_raw": "published score",
     "heldout_correct": "right if left out",
     "label_suspicion": "suspicion",
-    "suggested_target": "suggested",
+    "heldout_target": "suggested",
     "status": "status",
 }
 """Columns, and what they are headed on the screen."""

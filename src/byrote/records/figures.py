@@ -34,6 +34,8 @@ class Curves:
     reference: float | None = None
     """A horizontal line, such as chance."""
     reference_label: str = ""
+    points: bool = False
+    """Dots alone, not joined by lines."""
     kind: Literal["curves"] = "curves"
 
 
@@ -214,4 +216,30 @@ class Gallery:
     kind: Literal["gallery"] = "gallery"
 
 
-Figure = Curves | Bars | Histogram | Shares | Table | Gallery
+@final
+@dataclass(frozen=True, kw_only=True)
+class Heatmap:
+    """A number at every place of a plane, or for every pair of names, as a colour; lines may lie over it."""
+
+    title: str
+    x_label: str
+    y_label: str
+    value_label: str
+    """What the colours stand for."""
+    x: tuple[Number | str, ...]
+    """Where the columns are, ascending; or their names."""
+    y: tuple[Number | str, ...]
+    """Where the rows are, ascending, from below; or their names, from above."""
+    values: tuple[tuple[Number, ...], ...]
+    """A row for every y, a number for every x; None where there is none."""
+    paths: tuple[Series, ...] = ()
+    """Over a plane of numbers, from the first point to the last, which is marked."""
+    contours: bool = False
+    """Whether lines of equal value are drawn, too."""
+    log: bool = False
+    """Whether colours go by the logarithm; values of 0 and less then have none."""
+    caption: str = ""
+    kind: Literal["heatmap"] = "heatmap"
+
+
+Figure = Curves | Bars | Histogram | Shares | Table | Gallery | Heatmap

@@ -328,13 +328,21 @@ SCORE_COLUMNS: Mapping[str, ScoreColumn] = MappingProxyType(
             doors=_OUT,
             paper=NORTHCUTT,
         ),
-        "suggested_target": ScoreColumn(
-            title="suggested target",
-            meaning="the class that runs which were not trained on it say; in `labels.parquet` the one that fits best "
-            "with all that is known of it",
+        "heldout_target": ScoreColumn(
+            title="held-out answer",
+            meaning="the likeliest class by the mean of runs that were not trained on it",
             numbers_meaning="the mean prediction of runs that were not trained on it",
             type="as given",
-            doors=("outputs", "audit", "labels"),
+            doors=_OUT,
+        ),
+        "suggested_target": ScoreColumn(
+            title="suggested target",
+            meaning="the class that fits best with all that is known of it: held-out runs, the course of training, "
+            "neighbours",
+            numbers_meaning="the mean prediction of runs that were not trained on it",
+            type="as given",
+            doors=("labels",),
+            paper=NORTHCUTT,
         ),
         "membership_risk": ScoreColumn(
             title="membership risk",
@@ -468,13 +476,18 @@ SCORE_COLUMNS: Mapping[str, ScoreColumn] = MappingProxyType(
             more="surer scores",
             doors=("recorder",),
         ),
+        "aum_flagged": ScoreColumn(
+            title="flagged by AUM",
+            meaning="whether its AUM is below that of 99 % of the threshold samples",
+            type="flag",
+            doors=("recorder",),
+            paper=PLEISS,
+        ),
         "flagged": ScoreColumn(
             title="flagged",
-            meaning="whether its label is called wrong: of a recorder, by threshold samples; in `labels.parquet`, at a "
-            "false-discovery rate",
+            meaning="whether its label is called wrong, at a false-discovery rate",
             type="flag",
-            doors=("recorder", "labels"),
-            paper=PLEISS,
+            doors=("labels",),
         ),
         "probability": ScoreColumn(
             title="probability of an error",

@@ -25,9 +25,13 @@ def plot_curves(figure: Curves, *, inks: Palette) -> Plot:
     floor = _least_positive(figure.series) if figure.log_y else None
     for series in figure.series:
         _check(series)
-        added = [*_band(series, ink=inks[series.name], floor=floor), _line(series, ink=inks[series.name])]
+        added = [
+            *_band(series, ink=inks[series.name], floor=floor),
+            _line(series, ink=inks[series.name], points=figure.points),
+        ]
         indices = tuple(range(len(traces), len(traces) + len(added)))
-        keys.append(Key(name=brief(series.name), ink=inks[series.name], traces=indices))
+        ink = Ink(inks[series.name].colour, "marker") if figure.points else inks[series.name]
+        keys.append(Key(name=brief(series.name), ink=ink, traces=indices))
         traces += added
     return Plot(
         data=embedded(traces, _layout(figure)),
@@ -35,7 +39,9 @@ def plot_curves(figure: Curves, *, inks: Palette) -> Plot:
         x_label=brief(figure.x_label),
         y_label=brief(figure.y_label),
         keys=tuple(keys) if len(keys) > 1 else (),
-        description=described(figure.title, (_end(series) for series in figure.series)),
+        description=described(
+            figure.title, (_reach(series) if figure.points else _end(series) for series in figure.series)
+        ),
         empty=not any(present(y) for series in figure.series for y in series.y),
     )
 
@@ -47,18 +53,18 @@ def _check(series: Series) -> None:
             raise ValueError(f"Expected {len(series.x)} {name} in series {series.name!r:.80}, one per x, got {length}.")
 
 
-def _line(series: Series, *, ink: Ink) -> Json:
+def _line(series: Series, *, ink: Ink, points: bool) -> Json:
     ends = zip(series.low, series.high, strict=True) if series.low and series.high else [(None, None)] * len(series.y)
     return {
         "type": "scatter",
-        "mode": "lines+markers" if len(series.x) <= _FEW_POINTS else "lines",
+        "mode": "markers" if points else "lines+markers" if len(series.x) <= _FEW_POINTS else "lines",
         "name": plot_label(series.name, width=32, lines=1),
         "x": plain_numbers(series.x),
         "y": plain_numbers(series.y),
         "customdata": [_range(low, high) for low, high in ends],
-        "hovertemplate": "%{y:.3~g}%{customdata}",
+        "hovertemplate": f"{'%{x:.3~g}, ' * points}%{{y:.3~g}}%{{customdata}}",
         "line": {"color": ink.colour, "width": 2.2, "dash": ink.dash},
-        "marker": {"color": ink.colour, "size": 6},
+        "marker": {"color": ink.colour, "size": 8 if points else 6},
     }
 
 
@@ -85,7 +91,7 @@ def _band(series: Series, *, ink: Ink, floor: float | None) -> list[Json]:
 def _layout(figure: Curves) -> Json:
     xs = [x for series in figure.series for x in series.x]
     ys = [y for series in figure.series for y in series.y if present(y)]
-    look = layout(height=HEIGHT, hover="x unified")
+    look = layout(height=HEIGHT, hover="closest" if figure.points else "x unified")
     look["xaxis"] |= scale(xs, log=figure.log_x)
     look["yaxis"] |= scale(ys, log=figure.log_y) | {"showgrid": True}
     if ys and not figure.log_y and 0 <= min(ys) < max(ys) / 2:
@@ -110,6 +116,15 @@ def _range(low: Number, high: Number) -> str:
 def _end(series: Series) -> str:
     values = [y for y in series.y if present(y)]
     return f"{brief(series.name)} ends at {significant(values[-1])}" if values else f"{brief(series.name)}: no value"
+
+
+def _reach(series: Series) -> str:
+    spans = [_span([value for value in values if present(value)]) for values in (series.x, series.y)]
+    return f"{brief(series.name)}: {len(series.x)} dots from {spans[0]} across and {spans[1]} up"
+
+
+def _span(values: Sequence[float | int]) -> str:
+    return f"{significant(min(values))} to {significant(max(values))}" if values else "nowhere"
 
 
 def _least_positive(series: Sequence[Series]) -> float | None:

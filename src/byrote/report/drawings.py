@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never, final
 
-from byrote.records import Bars, Curves, Figure, Gallery, Histogram, Shares, Table
+from byrote.records import Bars, Curves, Figure, Gallery, Heatmap, Histogram, Shares, Table
 from byrote.report.bars import plot_bars
 from byrote.report.curves import plot_curves
 from byrote.report.galleries import Card, gallery_cards
+from byrote.report.heatmaps import plot_heatmap
 from byrote.report.histograms import plot_histogram
 from byrote.report.labels import brief, printable
 from byrote.report.palette import Palette, palette
@@ -57,6 +58,8 @@ def _drawing(figure: Figure, *, place: str, wide: bool, inks: Palette) -> Drawin
             template, body = "plot.html", plot_bars(figure, inks=inks)
         case Histogram():
             template, body = "plot.html", plot_histogram(figure, inks=inks)
+        case Heatmap():
+            template, body = "plot.html", plot_heatmap(figure)
         case Shares():
             template, body = "shares.html", share_rows(figure, inks=inks)
         case Table():
@@ -71,7 +74,7 @@ def _drawing(figure: Figure, *, place: str, wide: bool, inks: Palette) -> Drawin
 
 def _wide(figures: Sequence[Figure]) -> list[bool]:
     """Narrow figures pair up in order; whoever finds no partner gets the whole width."""
-    wide = [not isinstance(figure, Curves | Bars | Histogram) for figure in figures]
+    wide = [not isinstance(figure, Curves | Bars | Histogram | Heatmap) for figure in figures]
     index = 0
     while index < len(figures):
         if wide[index]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, assert_never
 
-from byrote.records import Bars, Curves, Figure, Gallery, Histogram, Shares, Table
+from byrote.records import Bars, Curves, Figure, Gallery, Heatmap, Histogram, Shares, Table
 
 NUM_COLOURS = 8
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -59,7 +59,7 @@ def _names(figure: Figure) -> list[str]:
             return [bar.group for bar in bars]
         case Shares(rows=rows):
             return [part.name for row in rows for part in row.parts]
-        case Table() | Gallery():
+        case Table() | Gallery() | Heatmap():
             return []
         case _:
             assert_never(figure)

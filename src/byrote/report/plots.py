@@ -14,12 +14,16 @@ from plotly.offline import get_plotlyjs
 
 from byrote.records.figures import Number
 from byrote.report.labels import brief, plot_label
-from byrote.report.numerals import present
+from byrote.report.numerals import present, significant
 from byrote.report.palette import Ink
 
 Json = dict[str, Any]
 
 REFERENCE_LINE: Json = {"color": "--ink-faint", "width": 1.4, "dash": "dot"}
+FEW_DECADES = 100.0
+"""Over a smaller ratio powers of ten are too few ticks, and"""
+HARDLY_ANY = 4.0
+"""over a smaller one 1, 2, 5, … are."""
 _CLEAR = "rgba(0,0,0,0)"
 
 
@@ -112,13 +116,14 @@ def scale(numbers: Sequence[Number], *, log: bool) -> Json:
         return {"type": "linear"}
     if not positive:
         return {"type": "log"}
-    readable = min(positive) >= 1e-4 and max(positive) < 1e7
-    decades = math.log10(max(positive) / min(positive))
-    return {
-        "type": "log",
-        "dtick": 1 if decades >= 1.5 else "D2",
-        "exponentformat": "none" if readable else "power",
-    }
+    low, high = min(positive), max(positive)
+    if high / low >= FEW_DECADES:
+        return {"type": "log", "dtick": 1, "exponentformat": "none" if low >= 1e-4 and high < 1e7 else "power"}
+    if high / low < HARDLY_ANY:
+        return {"type": "log"}
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [significant(tick, digits=1) for tick in ticks]}
 
 
 def note(text: str) -> Json:

@@ -4,7 +4,7 @@ trained here from probes.
 
 from byrote.scoring.columns import FALSE_PAIRS
 from byrote.scoring.depths import PredictionDepths
-from byrote.scoring.optional import reason_of
+from byrote.scoring.outputs import SMALLEST
 from byrote.scoring.probes import GradientNorms, InputCurvature, InputGradients
 from byrote.scoring.recorder import Recorder
 from byrote.scoring.scores import scores
@@ -16,6 +16,7 @@ from byrote.scoring.typed import kind_notes, typed_table
 
 __all__ = [
     "FALSE_PAIRS",
+    "SMALLEST",
     "CriticalInputs",
     "GradientNorms",
     "InputCurvature",
@@ -26,7 +27,6 @@ __all__ = [
     "Table",
     "evenly_spaced",
     "kind_notes",
-    "reason_of",
     "scores",
     "typed_table",
 ]

@@ -123,15 +123,15 @@ def _suspicion(found: Found) -> dict[str, pa.Array]:
         sure = found.outputs.probability
         doubt = np.nan if sure is None else 1 - _blockwise(heldout_mean, found.inclusion, sure).value
         suspicion = np.where(found.spoilt, np.nan, doubt)
-        return {"label_suspicion": _numbers(suspicion), "suggested_target": pa.nulls(len(suspicion))}
+        return {"label_suspicion": _numbers(suspicion), "heldout_target": pa.nulls(len(suspicion))}
     if given.numbers is not None:
-        suspicion = residual_suspicion(np.where(found.spoilt, np.nan, mean[:, 0]), given.numbers)
-        return {"label_suspicion": _numbers(suspicion), "suggested_target": _numbers(mean[:, 0])}
+        said = np.where(found.spoilt, np.nan, mean[:, 0])
+        return {"label_suspicion": _numbers(residual_suspicion(said, given.numbers)), "heldout_target": _numbers(said)}
     assert given.codes is not None
     doubted = label_suspicion(np.where(found.spoilt[:, None], np.nan, mean), given.codes)
     names = np.arange(mean.shape[1]) if given.classes is None else np.asarray(given.classes)
     suggested = pa.array(names[doubted.suggested], mask=np.isnan(doubted.suspicion))
-    return {"label_suspicion": _numbers(doubted.suspicion), "suggested_target": suggested}
+    return {"label_suspicion": _numbers(doubted.suspicion), "heldout_target": suggested}
 
 
 def _membership(found: Found) -> dict[str, pa.Array]:
@@ -154,15 +154,15 @@ def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.
     """Which test examples depend on each memorised training example."""
     assert found.test is not None
     assert found.test_ids is not None
-    whole = ~np.isnan(found.test).any(1)
-    if not whole.any():
+    runs, tests = _known_tests(found.test)
+    if not runs.any() or not tests.any():
         empty = pa.nulls(len(found.spoilt), pa.float64())
         return dict.fromkeys(("num_influenced", "largest_influence", "largest_influence_se"), empty) | {
             "most_influenced": pa.nulls(len(found.spoilt), pa.array(found.test_ids).type)
         }
     known = np.where(found.spoilt, np.nan, mem)
     pairs = influence_pairs(
-        found.inclusion[whole], found.test[whole], memorisation=known, false_discovery_rate=FALSE_PAIRS
+        found.inclusion[runs], found.test[runs][:, tests], memorisation=known, false_discovery_rate=FALSE_PAIRS
     )
     examples, strongest, counts = np.unique(pairs.train, return_index=True, return_counts=True)
     none = np.ones(len(found.spoilt), bool)
@@ -179,8 +179,25 @@ def _influence(found: Found, mem: Float[np.ndarray, "example"]) -> dict[str, pa.
         "num_influenced": pa.array(number),
         "largest_influence": placed(pairs.influence.value),
         "largest_influence_se": placed(pairs.influence.se),
-        "most_influenced": placed(found.test_ids[pairs.test]),
+        "most_influenced": placed(found.test_ids[tests][pairs.test]),
     }
+
+
+def _known_tests(
+    test: Float[np.ndarray, "run test_example"],
+) -> tuple[Bool[np.ndarray, "run"], Bool[np.ndarray, "test_example"]]:
+    """Runs and test examples between which all is known: without those of which most is not, and then without the
+    runs, or the test examples, that something is not known of, whichever are fewer in proportion.
+    """
+    known = ~np.isnan(test)
+    tests = known.mean(0) >= 0.5
+    runs = known[:, tests].mean(1) >= 0.5 if tests.any() else np.zeros(len(test), bool)
+    if not runs.any():
+        return runs, tests
+    whole_runs, whole_tests = runs & known[:, tests].all(1), tests & known[runs].all(0)
+    if (whole_runs.sum() / runs.sum()) >= (whole_tests.sum() / tests.sum()):
+        return whole_runs, tests
+    return runs, whole_tests
 
 
 def _status(found: Found, mem: Float[np.ndarray, "example"], included: Scores) -> list[str]:
@@ -205,12 +222,7 @@ def notes(found: Found) -> list[str]:
     elif found.outputs.correct is not None and found.outputs.margin is None:
         told.append("memorisation is missing: it needs margins. Give margin or logits; memorisation_raw stands.")
     told.extend(_contradictions(given))
-    if found.test is not None and np.isnan(found.test).any():
-        lost, num_runs = int(np.isnan(found.test).any(1).sum()), len(found.test)
-        told.append(
-            f"{lost:,} of {num_runs:,} runs are not looked at for influence: some of what they say of test examples is "
-            f"not finite."
-        )
+    told.extend(_not_finite(found))
     if given.groups is not None and _splits(found.inclusion, given.groups):
         told.append(
             "Some runs were trained on a part of a group: scores then say what is known without the example, not "
@@ -227,6 +239,32 @@ def notes(found: Found) -> list[str]:
 def _contradictions(given: Given) -> list[str]:
     kept = {name: given.kept.get(name) for name in ("correct", "margin", "loss", "probability")}
     return [found.note() for found in contradictions(**kept)]
+
+
+def _not_finite(found: Found) -> list[str]:
+    told, margin = list[str](), found.given.kept.get("margin")
+    if found.spoilt.any():
+        told.append(
+            f"{int(found.spoilt.sum()):,} of {len(found.spoilt):,} examples have no scores: of each of them some run "
+            f"says what is not finite. Leave out such runs, or record again what is missing."
+        )
+    if margin is not None and np.isinf(margin).any():
+        told.append(
+            f"{100 * np.isinf(margin).mean():.3g} % of margins are infinite: they are taken to be as large as the "
+            f"largest that is finite. From logits they are finite."
+        )
+    if found.test is not None and np.isnan(found.test).any():
+        runs, tests = _known_tests(found.test)
+        lost = [
+            f"{int((~kept).sum()):,} of {len(kept):,} {name}"
+            for kept, name in ((runs, "runs"), (tests, "test examples"))
+            if not kept.all()
+        ]
+        told.append(
+            f"{' and '.join(lost)} are not looked at for influence: some of what they say of test examples, or is said "
+            f"of them, is not finite."
+        )
+    return told
 
 
 def _splits(inclusion: Bool[np.ndarray, "run example"], groups: Shaped[np.ndarray, "example"]) -> bool:

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Num
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 MOST = 0.5
 """A larger share cannot be by mistake here and there."""
-EVEN = 0.5 + 1e-3
-"""A class that is more probable than this is the most probable."""
 DIFFERENT = 0.01
 """Probabilities that lie further apart than this were not rounded differently."""
 
@@ -40,8 +39,7 @@ class Contradiction(NamedTuple):
         """That scores made of the one may not fit with those made of the other."""
         return (
             f"{self.first} contradicts {self.second}, in {self._where(digits=2)}: expected {self.first} {self.rule}. "
-            f"memorisation_raw and heldout_correct are of correct, memorisation is of correct and margin, and what is "
-            f"of probabilities is of loss, or else of probability."
+            f"Scores made of {self.first} need not fit with those made of {self.second}."
         )
 
     def _where(self, *, digits: int) -> str:
@@ -85,24 +83,35 @@ def _right_answers(kept: dict[str, np.ndarray | None]) -> Iterator[Contradiction
 
 
 def _surest(kept: dict[str, np.ndarray | None]) -> Iterator[Contradiction]:
-    """A target that is more probable than not is the answer."""
+    """p ≤ 1/(1 + e^(−margin)), with equality for two classes; so a target with more than ½ is the answer."""
+    correct, margin = kept["correct"], kept["margin"]
     for surety in ("loss", "probability"):
         values = kept[surety]
         if values is None:
             continue
-        sure = values < -np.log(EVEN) if surety == "loss" else values > EVEN
-        for answer in ("correct", "margin"):
-            said = kept[answer]
-            if said is None:
-                continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            probability = np.exp(-values.astype(np.float64)) if surety == "loss" else values
+        if correct is not None:
             yield Contradiction(
-                first=answer,
+                first="correct",
                 second=surety,
-                rule=f"{'above 0' if answer == 'margin' else 'to be true'} where {surety} gives the target more than ½",
-                share=_share(~(said > 0), sure & np.isfinite(said)),
+                rule=f"to be true where {surety} gives the target more than ½",
+                share=_share(~(correct > 0), probability > 0.5 + DIFFERENT),
                 those="those runs and examples",
                 advice="Is one of them negated, of other targets or of other runs? loss is −log of the target's "
                 "probability.",
+            )
+        if margin is not None:
+            most = special.expit(margin.astype(np.float64))
+            yield Contradiction(
+                first="margin",
+                second=surety,
+                rule="in logits, the target's minus the largest other, so that the target's probability is at most "
+                "1/(1 + exp(−margin))",
+                share=_share(probability > most + DIFFERENT, np.isfinite(margin) & np.isfinite(probability)),
+                those="all runs and examples",
+                advice=f"Is the margin one of probabilities? Then give log(p_y) − log(largest other p). Or is {surety} "
+                "of other targets, or of other runs?",
             )
 
 

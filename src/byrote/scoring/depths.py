@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from byrote.core import ModelError
 from byrote.measures import prediction_depth
-from byrote.scoring.optional import attempt
 from byrote.scoring.spacing import evenly_spaced
-from byrote.training import AbstractProbe, Given, LogSpaced, Moment
+from byrote.training import AbstractProbe, Given, LogSpaced, Moment, attempt
 
 AT_ONCE = 256
 """Examples of one forward pass."""

@@ -90,7 +90,7 @@ def checked(
         covariates=tuple(_covariate(each, mask) for each in (() if covariates is None else covariates)),
         targets=shown,
         classes=names,
-        ids=np.arange(num_examples) if ids is None else _unique(_beside(ids, mask, name="ids")),
+        ids=np.arange(num_examples) if ids is None else unique(_beside(ids, mask, name="ids"), name="ids"),
         groups=None if groups is None else _beside(groups, mask, name="groups"),
         **rest,
     )
@@ -200,7 +200,16 @@ def column(
             f"Expected {name} of which none is missing, got {len(missing):,} that are, for instance at position "
             f"{missing[0]}. Name them, or leave these examples out."
         )
-    return array.astype(str) if array.dtype.kind == "O" else array
+    return _typed(array) if array.dtype.kind == "O" else array
+
+
+def _typed(objects: Shaped[np.ndarray, "example"]) -> Shaped[np.ndarray, "example"]:
+    """Numbers as numbers, all else as text."""
+    try:
+        array = np.asarray(objects.tolist())
+    except ValueError:  # lists of several lengths
+        return objects.astype(str)
+    return array if array.ndim == 1 and array.dtype.kind in "biuf" else objects.astype(str)
 
 
 def _is_missing(value: Any) -> bool:
@@ -244,11 +253,17 @@ def numeric(targets: np.ndarray | None) -> Float[np.ndarray, "example"]:
     return targets.astype(np.float64)
 
 
-def _unique(ids: Shaped[np.ndarray, "example"]) -> Shaped[np.ndarray, "example"]:
+def unique(ids: Shaped[np.ndarray, "example"], *, name: str) -> Shaped[np.ndarray, "example"]:
+    """The same, if each is there once.
+
+    Raises:
+        ValueError: one is there twice.
+    """
     different, counts = np.unique(ids, return_counts=True)
     if len(different) < len(ids):
         raise ValueError(
-            f"Expected unique ids, got {len(ids) - len(different)} repeated, for instance {different[counts > 1][0]!r}."
+            f"Expected unique {name}, got {len(ids) - len(different)} repeated, for instance "
+            f"{different[counts > 1][0].item()!r}."
         )
     return ids
 

@@ -18,6 +18,11 @@ BLOCK = 2**20
 """Numbers looked at together."""
 LEAST = 1e-300
 """The smallest loss: its logarithm is finite."""
+DIVERGED = 0.5
+"""A run does not count when more than this share of its outputs is not finite."""
+SMALLEST = 1e-6
+"""Probabilities below this, and above 1 − this, are taken as this, whatever precision they come in: of trees and of
+rounded numbers 0 and 1 say nothing of how certain it is."""
 SUMS_TO_ONE = 1e-3
 """Probabilities in half precision sum to 1 this nearly."""
 
@@ -40,15 +45,16 @@ class Outputs:
     num_columns: int | None = None
     """Of the logits."""
     heldout: Float[np.ndarray, "example output"] | None = None
-    """Mean probabilities, or the mean prediction, over the runs that were not trained on the example; NaN of none."""
+    """Mean probabilities, or the mean prediction, over the runs that count and were not trained on the example; NaN of
+    none."""
 
     def finite(self, shape: tuple[int, int]) -> Bool[np.ndarray, "run example"]:
-        """Whether what is known is no NaN and no infinite loss."""
+        """Whether what is known is no NaN, and no infinite loss."""
         known = np.ones(shape, bool) if self.loss is None else np.isfinite(self.loss)
         return known if self.margin is None else known & ~np.isnan(self.margin)
 
     def of_runs(self, kept: Bool[np.ndarray, "run"]) -> "Outputs":
-        """What some of the runs say; means over runs stay, since nothing that is not finite is in them."""
+        """What some of the runs say, among them all that count."""
         if kept.all():
             return self
         parts = {name: getattr(self, name) for name in ("correct", "margin", "loss", "log_odds")}
@@ -68,8 +74,38 @@ class Block(NamedTuple):
     outputs: Float[Tensor, "class example"]
     num_columns: int
     """Before a second class was added to one logit."""
-    seems_probability: bool
-    """Whether what is finite could be probabilities, and cannot be logits by any likelihood."""
+    seems_probability: bool | None
+    """Whether what is finite could be probabilities, and hardly logits; None: nothing is finite."""
+
+
+@final
+class _HeldoutMean:
+    """What runs say, on average, of examples that they were not trained on; a run that diverged is not in it."""
+
+    def __init__(self, num_examples: int) -> None:
+        self._total, self._count = np.empty((num_examples, 0)), np.zeros(num_examples, np.int64)
+
+    def add(
+        self, said: Float[np.ndarray, "example output"], *, out: Bool[np.ndarray, "example"], loss: np.ndarray
+    ) -> None:
+        """One run's, of examples that `out` picks, where its loss is finite."""
+        if not self._total.size:
+            self._total = np.zeros(said.shape)
+        known = np.isfinite(loss)
+        if has_diverged(known):
+            return
+        self._total[out & known] += said[out & known]
+        self._count[out & known] += 1
+
+    def value(self) -> Float[np.ndarray, "example output"]:
+        """NaN where there is no run."""
+        number = self._count[:, None]
+        return np.divide(self._total, number, out=np.full(self._total.shape, np.nan), where=number > 0)
+
+
+def has_diverged(finite: Bool[np.ndarray, "*run example"]) -> Bool[np.ndarray, "*run"] | np.bool:
+    """Whether so little of what a run says is finite that it does not count."""
+    return (~finite).mean(-1) > DIVERGED
 
 
 def class_outputs(
@@ -86,23 +122,25 @@ def class_outputs(
     """
     num_runs, num_examples = inclusion.shape
     margin, loss, odds = (np.empty((num_runs, num_examples), np.float32) for _ in range(3))
-    total, count = np.empty((0, 0)), np.zeros(num_examples, np.int64)
-    num_columns, all_seem = None, True
-    for run, examples, outputs, columns, seems in _blocks(logits, num_examples=num_examples, on_run=on_run):
-        num_columns, all_seem = columns, all_seem and seems
-        if not total.size:
+    mean, said = _HeldoutMean(num_examples), np.empty((0, 0))
+    seems, num_columns = set[bool | None](), None
+    for run, examples, outputs, columns, seeming in _blocks(logits, num_examples=num_examples, on_run=on_run):
+        num_columns = columns
+        seems.add(seeming)
+        if not said.size:
             _check_codes(codes, num_classes=len(outputs))
-            total = np.zeros((num_examples, len(outputs)))
-        out = ~inclusion[run, examples] & outputs.sum(0).isfinite().numpy()
-        count[examples] += out
-        total[examples][out] += outputs[:, torch.from_numpy(out)].softmax(0).T.numpy()
+            said = np.empty((num_examples, len(outputs)))
+        said[examples] = outputs.softmax(0).T.numpy()
         visits = class_visits(outputs, torch.from_numpy(codes[examples])).numpy()
         margin[run, examples], loss[run, examples] = visits[MARGIN], visits[LOSS]
         odds[run, examples] = np.where(visits[LOSS] > LEAST, _log_odds(visits[LOSS]), visits[MARGIN])
-    if all_seem and np.isfinite(margin).any():
+        if examples.stop >= num_examples:
+            mean.add(said, out=~inclusion[run], loss=loss[run])
+    if _all_seem(seems):
         raise ValueError(_refusal("logits", num_columns or 0, advice="Then: probability=…"))
-    mean = _mean(total, count)
-    return Outputs(correct=margin > 0, margin=margin, loss=loss, log_odds=odds, num_columns=num_columns, heldout=mean)
+    return Outputs(
+        correct=margin > 0, margin=margin, loss=loss, log_odds=odds, num_columns=num_columns, heldout=mean.value()
+    )
 
 
 def number_outputs(
@@ -113,15 +151,12 @@ def number_outputs(
 ) -> Outputs:
     """Squared errors in variances of the target, and the mean held-out prediction."""
     variance = float(targets.var())
-    loss = np.empty(predictions.shape, np.float32)
-    total, count = np.zeros((predictions.shape[1], 1)), np.zeros(predictions.shape[1], np.int64)
+    loss, mean = np.empty(predictions.shape, np.float32), _HeldoutMean(predictions.shape[1])
     for run, row in enumerate(predictions):
         values = row.astype(np.float64)
         loss[run] = (values - targets) ** 2 / (variance or 1.0)
-        out = ~inclusion[run] & np.isfinite(values)
-        count += out
-        total[out, 0] += values[out]
-    return Outputs(loss=loss, heldout=_mean(total, count))
+        mean.add(values[:, None], out=~inclusion[run], loss=loss[run])
+    return Outputs(loss=loss, heldout=mean.value())
 
 
 def kept_outputs(
@@ -144,9 +179,11 @@ def kept_outputs(
         if found.is_refused:
             raise ValueError(found.refusal())
     if loss is None and probability is not None:
-        loss = -np.log(np.clip(probability, _step(probability), 1.0))
+        loss = -np.log(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST))
     if loss is not None:
         loss = np.maximum(loss, _step(loss))
+    if margin is not None:
+        margin = _bounded(margin)
     if correct is None and margin is not None:
         correct = margin > 0
     return Outputs(correct=correct, margin=margin, loss=loss, log_odds=margin if loss is None else _log_odds(loss))
@@ -172,9 +209,9 @@ def correct_only(
     Raises:
         ValueError: shapes do not fit, a target is no class, or outputs are of another kind than in training.
     """
-    correct, all_seem = np.empty((num_runs, len(codes)), np.float32), are_logits
+    correct, seems_all = np.empty((num_runs, len(codes)), np.float32), set[bool | None]()
     for run, examples, outputs, columns, seems in _blocks(logits, num_examples=len(codes), on_run=None):
-        all_seem &= seems
+        seems_all.add(seems)
         if num_columns not in (None, columns):
             raise ValueError(
                 f"Expected test_logits with {num_columns} column{'s' if num_columns != 1 else ''}, as the training "
@@ -184,7 +221,7 @@ def correct_only(
         finite = outputs.isfinite().all(0).numpy()
         margin = class_visits(outputs, torch.from_numpy(codes[examples]))[MARGIN].numpy()
         correct[run, examples] = np.where(finite, margin > 0, np.nan)
-    if all_seem and np.isfinite(correct).any():
+    if are_logits and _all_seem(seems_all):
         raise ValueError(_refusal("test_logits", num_columns or 0, advice="Give logits, as of the training examples."))
     return correct
 
@@ -203,7 +240,7 @@ def log_probabilities(probability: Iterable[Any]) -> Iterator[Shaped[np.ndarray,
                 f"Expected probabilities of all classes, 0 or more with a sum of 1, got others in run {run}, for "
                 f"instance {values[wrong][:1].tolist()}. Are they logits? Then: logits=…"
             )
-        yield np.log(np.maximum(values, _step(values)))
+        yield np.log(np.maximum(values.astype(np.float64), SMALLEST))
 
 
 def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -> Iterator[Block]:
@@ -221,19 +258,42 @@ def _blocks(logits: Iterable[Any], *, num_examples: int, on_run: OnRun | None) -
         step = max(1, BLOCK // max(2, num_columns))
         for begin in range(0, num_examples, step):
             part = torch.from_numpy(np.array(rows[begin : begin + step].T, dtype=np.float64, order="C"))
-            yield Block(run, slice(begin, begin + step), both(part), num_columns, _seem_probability(part))
+            yield Block(run, slice(begin, begin + step), _resolved(both(part)), num_columns, _seem_probability(part))
         if on_run is not None:
             on_run(run + 1)
 
 
-def _seem_probability(outputs: Float[Tensor, "output example"]) -> bool:
+def _resolved(logits: Float[Tensor, "class example"]) -> Float[Tensor, "class example"]:
+    """Logits in which a class of probability 0 has `SMALLEST` of all, or less where another class has."""
+    impossible = logits == -torch.inf
+    if not impossible.any():
+        return logits
+    least = torch.where(impossible, torch.inf, logits).amin(0)
+    return torch.where(impossible, torch.minimum(least, logits.logsumexp(0) + np.log(SMALLEST)), logits)
+
+
+def _bounded(margin: Num[np.ndarray, "run example"]) -> Num[np.ndarray, "run example"]:
+    """Infinite ones as large as the largest that is finite."""
+    finite = np.isfinite(margin)
+    if (finite | np.isnan(margin)).all():
+        return margin
+    most = float(np.abs(margin[finite]).max(initial=0)) or 1.0
+    return np.clip(margin, -most, most)
+
+
+def _seem_probability(outputs: Float[Tensor, "output example"]) -> bool | None:
     """Rows of several columns sum to 1; one column is between 0 and 1, and is not 0 everywhere."""
     known = outputs[:, outputs.isfinite().all(0)]
     if not known.numel():
-        return True
+        return None
     if len(known) == 1:
         return bool((known >= 0).all() and (known <= 1).all() and known.any())
     return bool((known >= 0).all() and ((known.sum(0) - 1).abs() <= SUMS_TO_ONE).all())
+
+
+def _all_seem(seems: set[bool | None]) -> bool:
+    """Whether all blocks do that have anything finite, and there is one."""
+    return True in seems and False not in seems
 
 
 def _refusal(name: str, num_columns: int, *, advice: str) -> str:
@@ -254,13 +314,6 @@ def _log_odds(loss: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
 def _step(values: np.ndarray) -> float:
     """What probabilities near 1 are rounded to; smaller ones, and losses, say nothing of how certain it is."""
     return float(np.finfo(np.result_type(values, np.float32)).eps)
-
-
-def _mean(
-    total: Float[np.ndarray, "example output"], count: Int[np.ndarray, "example"]
-) -> Float[np.ndarray, "example output"]:
-    number = count[:, None]
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
 def _check_codes(codes: Int[np.ndarray, "example"], *, num_classes: int) -> None:

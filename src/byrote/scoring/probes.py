@@ -10,8 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from byrote.measures import PassScores, gradient_norms, input_curvature, input_gradient_norms
-from byrote.scoring.optional import attempt
-from byrote.training import AbstractProbe, Given, LogSpaced, Moment
+from byrote.training import AbstractProbe, Given, LogSpaced, Moment, attempt
 
 
 @final

@@ -54,7 +54,7 @@ def recorded_table(
         "status": pa.array(_status(visits, strange=strange, changed=kept["changed"])),
     }
     flags = None if threshold_rows is None else _flags(aum, threshold_rows)
-    table = typed_table(columns if flags is None else columns | {"flagged": flags.column})
+    table = typed_table(columns if flags is None else columns | {"aum_flagged": flags.column})
     by_kind = kind_notes(table, kind="numbers" if rule.regression else "classes")
     return Table(table).with_notes([*([] if flags is None else flags.notes), *by_kind])
 
@@ -81,8 +81,8 @@ def _flags(aum: Float[np.ndarray, "example"], rows: Int[np.ndarray, "threshold"]
     threshold[rows] = True
     found = aum_flags(aum, threshold)
     notes = [
-        f"flagged: with {found.num_threshold} threshold examples the threshold, an AUM of {found.threshold:.3g}, is "
-        f"about their largest and says little. Give {FEWEST_THRESHOLDS} or more."
+        f"aum_flagged: with {found.num_threshold} threshold examples the threshold, an AUM of {found.threshold:.3g}, "
+        f"is about their largest and says little. Give {FEWEST_THRESHOLDS} or more."
     ]
     column = pa.array(found.flagged, mask=threshold | np.isnan(aum))
     return _Flags(column, notes if found.num_threshold < FEWEST_THRESHOLDS else [])

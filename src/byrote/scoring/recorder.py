@@ -171,19 +171,22 @@ class Recorder:
 
         Args:
             threshold_ids: examples whose targets were replaced by an extra class (see
-                `byrote.measures.threshold_samples`): an example with a smaller AUM than 99 % of these is flagged.
+                `byrote.measures.threshold_samples`): an example with a smaller AUM than 99 % of these is `aum_flagged`.
 
         Returns:
             Columns id, target, csl (summed loss), aum (mean margin), el2n, confidence, variability, correctness,
-            forgetting_events, never_learnt, num_updates, status; and flagged, as in `byrote.records.SCORE_COLUMNS`.
+            forgetting_events, never_learnt, num_updates, status; and aum_flagged, as in `byrote.records.SCORE_COLUMNS`.
             Null is unknown. For regression, errors are in standard deviations of the targets that were seen: csl sums
             squared errors, el2n is the mean early |prediction − target|, mean_residual (in place of confidence) and
             variability its mean and standard deviation over epochs; aum does not exist, what needs a right answer
             needs `fitted_below`. What is null for a reason has it in `notes`.
 
         Raises:
+            TypeError: threshold ids, of a recorder of numbers.
             ValueError: a threshold id is unknown, or what was recorded has a fault that only the device saw.
         """
+        if threshold_ids is not None and self._rule.regression:
+            raise TypeError("Expected no threshold_ids of a regression: the AUM, which they judge, is of classes.")
         rows = None if threshold_ids is None else self._ids.rows(list(threshold_ids)).cpu().numpy()
         table = recorded_table(self._all_seen(), names=self._ids.names, rule=self._rule, threshold_rows=rows)
         repeated = self._epoch.num_repeated

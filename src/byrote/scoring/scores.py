@@ -6,14 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from byrote.scoring.columns import Found, columns, notes
-from byrote.scoring.given import Given, checked, column
+from byrote.scoring.given import Given, checked, column, unique
 from byrote.scoring.on_test import quality_on_test
-from byrote.scoring.outputs import OnRun, Outputs, class_outputs, kept_outputs, number_outputs
+from byrote.scoring.orientation import check_orientation
+from byrote.scoring.outputs import OnRun, Outputs, class_outputs, has_diverged, kept_outputs, number_outputs
 from byrote.scoring.table import Table
 from byrote.scoring.typed import kind_notes, typed_table
-
-DIVERGED = 0.5
-"""A run is left out when more than this share of its outputs is not finite."""
 
 
 def scores(
@@ -77,7 +75,7 @@ def scores(
         published difference of means, of correctness; without correctness, of the target's probability; of numbers, of
         minus the squared error in variances of the target); heldout_correct (the C-score); heldout_probability and
         self_confidence (mean probability of the target, in runs that were not, and were, trained on the example; of
-        numbers, heldout_error and self_error); label_suspicion and suggested_target; membership_risk (how often a run
+        numbers, heldout_error and self_error); label_suspicion and heldout_target; membership_risk (how often a run
         trained on the example is surer of its target than one that was not, an AUC); each with its standard error
         `_se` where it has one; count (runs on the smaller side) and status (`learnt`, `memorised`, `never fitted`, `too
         few runs`, `not finite`). With test examples also num_influenced, and of the strongest influence
@@ -125,7 +123,9 @@ def _test_ids(
         if ids is not None:
             raise TypeError("Expected test_ids beside test_logits, test_predictions or test_correct, got them alone.")
         return None
-    return np.arange(test.shape[1]) if ids is None else column(ids, name="test_ids", length=test.shape[1])
+    if ids is None:
+        return np.arange(test.shape[1])
+    return unique(column(ids, name="test_ids", length=test.shape[1]), name="test_ids")
 
 
 def _read(given: Given, on_run: OnRun | None) -> Outputs:
@@ -146,7 +146,7 @@ def _table(
     test_ids: Shaped[np.ndarray, "test_example"] | None,
 ) -> Table:
     finite = outputs.finite(given.inclusion.shape)
-    lost = (~finite).mean(1) > DIVERGED
+    lost = np.asarray(has_diverged(finite))
     if lost.all():
         raise ValueError(
             f"Expected finite outputs, got NaN or infinity in most of each run's. {_runs(lost)} diverged: train with a "
@@ -162,10 +162,11 @@ def _table(
         test_ids=test_ids,
         covariates=tuple(each[kept] for each in given.covariates),
     )
+    doubt = check_orientation(found.inclusion, found.quality)
     left_out = [f"{_runs(lost)} left out: most of what they say is not finite."] if lost.any() else []
     table = typed_table(columns(found))
     by_kind = kind_notes(table, kind="classes" if given.numbers is None else "numbers")
-    return Table(table).with_notes([*left_out, *notes(found), *by_kind])
+    return Table(table).with_notes([*([doubt] if doubt else []), *left_out, *notes(found), *by_kind])
 
 
 def _runs(which: Bool[np.ndarray, "run"]) -> str:

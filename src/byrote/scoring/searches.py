@@ -10,9 +10,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from byrote.measures import critical_samples
-from byrote.scoring.optional import attempt
 from byrote.scoring.spacing import evenly_spaced
-from byrote.training import AbstractProbe, Given, LogSpaced, Moment
+from byrote.training import AbstractProbe, Given, LogSpaced, Moment, attempt
 
 MEASURED = 2000
 """Training examples that a grey level's size is read off."""

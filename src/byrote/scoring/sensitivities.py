@@ -12,9 +12,8 @@ from torch import Tensor
 from byrote.core import derive
 from byrote.measures import loss_sensitivity
 from byrote.records import SGD, Adam, AdamW
-from byrote.scoring.optional import attempt
 from byrote.scoring.spacing import evenly_spaced
-from byrote.training import AbstractProbe, Moment
+from byrote.training import AbstractProbe, Moment, attempt
 
 
 @final

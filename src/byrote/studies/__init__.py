@@ -2,10 +2,12 @@
 
 from byrote.studies.background import Background
 from byrote.studies.difficulty import Difficulty
+from byrote.studies.early_phase import EarlyPhase
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.membership import Membership
 from byrote.studies.memorisation import Memorisation
+from byrote.studies.minima import Minima
 from byrote.studies.random_data import RandomData
 from byrote.studies.registry import AUDITED, STUDIES
 from byrote.studies.study import MOST_SAMPLE_EPOCHS, SUBSET_FRACTION, AbstractStudy, Outcome, Plan, Results, StudyBudget
@@ -19,10 +21,12 @@ __all__ = [
     "AbstractStudy",
     "Background",
     "Difficulty",
+    "EarlyPhase",
     "Labels",
     "Lookup",
     "Membership",
     "Memorisation",
+    "Minima",
     "Outcome",
     "Plan",
     "RandomData",

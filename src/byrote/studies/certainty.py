@@ -10,7 +10,11 @@ from byrote.records import Interval
 
 
 def crossed_interval(
-    values: Float[np.ndarray, "run example"], *, groups: Shaped[np.ndarray, "example"] | None, binary: bool
+    values: Float[np.ndarray, "run example"],
+    *,
+    groups: Shaped[np.ndarray, "example"] | None,
+    binary: bool,
+    level: float = 0.95,
 ) -> Interval:
     """Bound the mean of values that every run has on every example.
 
@@ -23,11 +27,12 @@ def crossed_interval(
         values: one number for each run and example.
         groups: examples of one group are not independent.
         binary: as in `example_variance`.
+        level: the interval's coverage.
 
     Returns:
         The interval; the whole line from one run, or one example or group.
     """
-    return over_runs_and_examples(values.mean(1), values.mean(0), groups=groups, binary=binary)
+    return over_runs_and_examples(values.mean(1), values.mean(0), groups=groups, binary=binary, level=level)
 
 
 def over_runs_and_examples(
@@ -36,6 +41,7 @@ def over_runs_and_examples(
     *,
     groups: Shaped[np.ndarray, "example"] | None,
     binary: bool,
+    level: float = 0.95,
 ) -> Interval:
     """Bound a mean that varies with the runs drawn and with the examples drawn.
 
@@ -47,6 +53,7 @@ def over_runs_and_examples(
         by_example: each example's mean over its runs; NaN for an example that has none.
         groups: examples of one group are not independent.
         binary: as in `example_variance`.
+        level: the interval's coverage.
 
     Returns:
         The interval around the mean of `by_run`; the whole line from one run, or one example or group; value and ends
@@ -58,7 +65,7 @@ def over_runs_and_examples(
         return Interval(value=value, low=-math.inf, high=math.inf, se=math.nan, count=len(runs))
     among = example_variance(by_example[known], groups=None if groups is None else groups[known], binary=binary)
     own = (float(runs.var(ddof=1, dtype=np.float64)) / len(runs), len(runs) - 1)
-    return combined_interval(value, variances=(own, among))
+    return combined_interval(value, variances=(own, among), level=level)
 
 
 def example_variance(

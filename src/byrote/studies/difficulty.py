@@ -52,7 +52,6 @@ from byrote.scoring import (
     LossSensitivities,
     PredictionDepths,
     evenly_spaced,
-    reason_of,
     typed_table,
 )
 from byrote.studies.bars_and_bands import bar
@@ -73,7 +72,7 @@ from byrote.studies.study import (
     sampled_positions,
 )
 from byrote.studies.wording import decimal, p_text, percent, points
-from byrote.training import AbstractProbe, Given, batches
+from byrote.training import AbstractProbe, Given, batches, reason_of
 
 PROBING = 2
 """Measuring takes about so many times as long as the training itself; time for that is kept."""
@@ -144,8 +143,10 @@ class Difficulty(AbstractStudy):
         runs = tuple(spec for pair in zip(*kinds, strict=True) for spec in pair)
         asked = [tuple(_probes(task, own[0]).values()) if own else () for own in kinds]
         probes = {spec: same for own, same in zip(kinds, asked, strict=True) for spec in own}
-        as_long = (replace(spec, order=spec.order + extra) for spec in runs for extra in range(1, PROBING + 1))
-        return Plan(runs, (), probes=probes, later=tuple(as_long))
+        as_long = {
+            spec: tuple(replace(spec, order=spec.order + more) for more in range(1, PROBING + 1)) for spec in runs
+        }
+        return Plan(runs, (), probes=probes, alongside=as_long)
 
     def follow_up(self, results: Results, budget: StudyBudget) -> tuple[RunSpec, ...]:
         """None."""

@@ -69,12 +69,15 @@ UNSAID = {
     "{noun} no better than chance.",
     "not settled": "It cannot be said which {noun}s are wrong: networks that never saw an example are so unsure of "
     "all that many wrong {noun}s would look no different from none.",
+    "not told from noise": "It cannot be said which {noun}s are wrong: those that lie far from what networks predict "
+    "that never saw the example go with these predictions, as {noun}s do whose noise is uneven or skewed.",
 }
 """What is said instead of a share, by the status of `LabelErrors`."""
 ADVICE = {
     "no better than chance": "Either the targets have nothing to do with the inputs, or these networks are too weak, "
     "the examples too few, to find out. Try another recipe, or more examples.",
     "not settled": "More examples, or a recipe that does better on held-out ones, may settle it.",
+    "not told from noise": "Look at the first ranks yourself. If the noise grows with the target, give its logarithm.",
 }
 NUM_SHOWN = 24
 NUM_LISTED = 200
@@ -143,7 +146,7 @@ class Labels(AbstractSubsetStudy):
         outputs = np.stack([run.trace.train_outputs for run in runs])
         neighbours = None if part.regression else _neighbours(part)
         if part.regression:
-            errors = residual_errors(mask, outputs[:, :, 0], part.train.y)
+            errors = residual_errors(mask, outputs[:, :, 0], part.train.y, duplicates=_duplicates(part))
             suggested = tuple(float(value) if np.isfinite(value) else None for value in errors.suggested)
         else:
             errors = label_errors(
@@ -155,7 +158,10 @@ class Labels(AbstractSubsetStudy):
                 neighbours=neighbours,
                 duplicates=_duplicates(part),
             )
-            suggested = tuple(part.classes[code] for code in errors.suggested)
+            known = errors.probability.count > 0
+            suggested = tuple(
+                part.classes[code] if said else None for code, said in zip(errors.suggested, known, strict=True)
+            )
         flagged = flag_label_errors(errors.probability.value, false_discovery_rate=self.false_discovery_rate)
         return _Judged(errors, flagged, suggested, len(runs), neighbours is not None)
 
@@ -166,7 +172,7 @@ class Labels(AbstractSubsetStudy):
         are = "is" if number == 1 else "are"
         return (
             f"{counted(number, one=_noun(part), many=f'{_noun(part)}s')} {are} flagged; of flagged ones about "
-            f"{percent(self.false_discovery_rate)} would be right after all, or fewer."
+            f"{percent(self.false_discovery_rate)} would be right after all, {_or(part, judged)}."
         )
 
     def _empty(self, num_runs: int, lost: tuple[str, ...]) -> Section:
@@ -198,6 +204,11 @@ class Labels(AbstractSubsetStudy):
             ]
         if judged.voted:
             notes.append(f"Each example's {NEIGHBOURS} nearest neighbours in the input space had a vote.")
+        elif not part.regression and len(part.train) > NEIGHBOURS:
+            notes.append(
+                "Neighbours in the input space had no vote: for so many examples and features they would take too long "
+                "to find. Without their vote more of the flagged labels are right after all, most of all rare ones."
+            )
         if budget.sample is not None:
             notes.append(f"Only {describe_sample(task, budget.sample)} were looked at.")
         return tuple(notes)
@@ -267,8 +278,16 @@ def _unsaid(statement: str, *, noun: str, num_runs: int) -> Finding:
 def _assumed(part: Task) -> str:
     """What probabilities hold under."""
     if part.regression:
-        return "They take wrong targets to be like those of other examples."
+        return (
+            "They take wrong targets to be like those of other examples, and the noise of right ones to be alike for "
+            "all, as often above as below: a few outliers of noise are flagged like wrong targets."
+        )
     return "They take a label's being wrong to depend on the example through its class alone."
+
+
+def _or(part: Task, judged: _Judged) -> str:
+    """On which side of the false-discovery rate the share may lie: measured with the vote of neighbours and without."""
+    return "or fewer" if part.regression or judged.voted else "of rare classes more"
 
 
 def _noun(part: Task) -> str:
@@ -305,7 +324,7 @@ def _histogram(part: Task, judged: _Judged) -> Histogram:
         ),
         log_y=True,
         caption="Counts on a logarithmic scale. If what the notes assume is so, about 80 % of the "
-        f"{_noun(part)}s at 0.8 are wrong.",
+        f"{_noun(part)}s at 0.8 are wrong; else, and in rare classes, more.",
     )
 
 

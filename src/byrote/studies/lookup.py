@@ -259,8 +259,8 @@ def _nothing_learnt(parts: Decomposition) -> str:
 def _scores(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> str:
     """Who scores what on the held-out examples, in one sentence; of several tables or kernels the best."""
 
-    def shown(outputs: list[Float[np.ndarray, "example output"]]) -> str:
-        score = float(np.mean([heldout_quality(task, own).mean() for own in outputs])) + shift(task)
+    def shown(qualities: Float[np.ndarray, "run example"]) -> str:
+        score = float(qualities.mean()) + shift(task)
         return f"an R² of {minus(f'{score:.3f}')}" if task.regression else percent(score)
 
     best = [
@@ -269,11 +269,11 @@ def _scores(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> str:
     ]
     rivals = listed(
         [
-            f"{article(name)} {'would score ' if not place else ''}{shown([baselines[name].test_outputs])}"
+            f"{article(name)} {'would score ' if not place else ''}{shown(_fit_quality(task, baselines[name])[None])}"
             for place, name in enumerate(filter(None, best))
         ]
     )
-    own = f"the network scores {shown([run.trace.test_outputs for run in networks])}" if networks else ""
+    own = f"the network scores {shown(heldout_qualities(task, networks))}" if networks else ""
     if not own or not rivals:
         return capitalised(f"{own or rivals} on held-out examples.") if own or rivals else ""
     return f"On held-out examples {own}; {rivals}."
@@ -281,8 +281,15 @@ def _scores(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> str:
 
 def _best(fits: dict[str, Fit], task: Task) -> str:
     """The name of the one with the highest held-out score; empty when there is none."""
-    scores = {name: float(heldout_quality(task, fit.test_outputs).mean()) for name, fit in fits.items()}
+    scores = {name: float(_fit_quality(task, fit).mean()) for name, fit in fits.items()}
     return max(scores, key=scores.__getitem__, default="")
+
+
+def _fit_quality(task: Task, fit: Fit) -> Float[np.ndarray, "example"]:
+    """As `heldout_quality`, for a baseline: of classes that are tied, as few votes often are, it answers the first."""
+    if task.regression:
+        return heldout_quality(task, fit.test_outputs)
+    return (fit.test_outputs.argmax(1) == task.test.y).astype(np.float64)
 
 
 def _train_quality(part: Task, fit: Fit) -> Float[np.ndarray, "example"]:
@@ -324,7 +331,7 @@ def _beats(task: Task, networks: list[Run], rivals: dict[str, Fit], *, name: str
         return claim(name, statement, study=Lookup.name, paper=paper, unit=unit, null=0.0)
     own = heldout_qualities(task, networks)
     rival = _best(rivals, task)
-    other = heldout_quality(task, rivals[rival].test_outputs)
+    other = _fit_quality(task, rivals[rival])
     interval = crossed_interval(own - other, groups=task.test.groups, binary=not task.regression)
     verdict = above(low=interval.low, high=interval.high, null=0.0, margin=WORTHWHILE)
     return claim(
@@ -451,7 +458,7 @@ def _score_bars(task: Task, networks: list[Run], baselines: dict[str, Fit]) -> B
         bars.append(drawn("1-NN on one network's outputs", _nearest_outputs(task, networks[0])[None], "network"))
     for name, fit in baselines.items():
         group = "tables" if name in TABLES else "forest" if name in FORESTS else "kernels"
-        bars.append(drawn(name, heldout_quality(task, fit.test_outputs)[None], group))
+        bars.append(drawn(name, _fit_quality(task, fit)[None], group))
     return Bars(
         title=f"Held-out {score_name(task)}",
         x_label=score_name(task),
@@ -514,7 +521,7 @@ def _by_distance(results: Results, networks: list[Run], baselines: dict[str, Fit
     if len(bins) < 2:
         return [histogram]
     lines = {"network": heldout_qualities(task, networks).mean(0)} | {
-        name: heldout_quality(task, baselines[name].test_outputs)
+        name: _fit_quality(task, baselines[name])
         for name in ("1-NN table", "forest", "Gaussian kernel")
         if name in baselines
     }
@@ -554,7 +561,7 @@ def _disagreements(task: Task, networks: list[Run], baselines: dict[str, Fit]) -
     own = heldout_qualities(task, networks)
     rows = []
     for name, fit in baselines.items():
-        found = _mcnemar(own, heldout_quality(task, fit.test_outputs))
+        found = _mcnemar(own, _fit_quality(task, fit))
         rows.append((name, found.only_network, found.only_other, found.p_value, fit.seconds))
     return Table(
         title="Who is right where the other is wrong",

@@ -160,7 +160,7 @@ class Membership(AbstractSubsetStudy):
         ]
         if num_left_out:
             left = counted(num_left_out, one="further network was", many="further networks were")
-            notes.append(f"To save time, {left} left out.")
+            notes.append(f"To save time, {left} left out: membership_risk is of fewer networks than count says.")
         if task.train.groups is not None:
             notes.append("Groups are in or out whole: an attack tells an example's group as well as the example.")
         if budget.sample is not None:

@@ -354,7 +354,7 @@ def _columns(
     suggested[positions] = scores.doubts.suggested
     return {
         **{name: spread(values, positions=positions, number=number) for name, values in columns.items()},
-        "suggested_target": pa.array(suggested.tolist(), type=pa.float64() if part.regression else pa.string()),
+        "heldout_target": pa.array(suggested.tolist(), type=pa.float64() if part.regression else pa.string()),
         "status": pa.array(status.tolist()),
     }
 

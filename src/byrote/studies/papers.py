@@ -9,4 +9,14 @@ COVER_HART = "Cover & Hart 1967, Nearest neighbor pattern classification, https:
 BREIMAN = "Breiman 2001, Random forests, https://doi.org/10.1023/A:1010933404324"
 BELKIN = "Belkin et al. 2018, To understand deep learning we need to understand kernel learning, https://arxiv.org/abs/1802.01396"
 NORTHCUTT = "Northcutt et al. 2021, Confident learning: estimating uncertainty in dataset labels, https://arxiv.org/abs/1911.00068"
+DINH = "Dinh et al. 2017, Sharp minima can generalize for deep nets, https://arxiv.org/abs/1703.04933"
+FORET = "Foret et al. 2021, Sharpness-aware minimization for efficiently improving generalization, https://arxiv.org/abs/2010.01412"
+FRANKLE = (
+    "Frankle et al. 2020, Linear mode connectivity and the lottery ticket hypothesis, https://arxiv.org/abs/1912.05671"
+)
+KESKAR = "Keskar et al. 2017, On large-batch training for deep learning, https://arxiv.org/abs/1609.04836"
 CARLINI = "Carlini et al. 2022, Membership inference attacks from first principles, https://arxiv.org/abs/2112.03570"
+BREAK_EVEN = "Jastrzębski et al. 2020, The break-even point on optimization trajectories of deep neural networks, https://arxiv.org/abs/2002.09572"
+EXPLOSION = "Jastrzębski et al. 2021, Catastrophic Fisher explosion: early phase Fisher matrix impacts generalization, https://arxiv.org/abs/2012.14193"
+COHEN = "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, https://arxiv.org/abs/2103.00065"
+GOLATKAR = "Golatkar et al. 2019, Time matters in regularizing deep networks, https://arxiv.org/abs/1905.13277"

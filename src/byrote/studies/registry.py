@@ -2,16 +2,18 @@
 
 from byrote.core import Registry
 from byrote.studies.difficulty import Difficulty
+from byrote.studies.early_phase import EarlyPhase
 from byrote.studies.labels import Labels
 from byrote.studies.lookup import Lookup
 from byrote.studies.membership import Membership
 from byrote.studies.memorisation import Memorisation
+from byrote.studies.minima import Minima
 from byrote.studies.random_data import RandomData
 from byrote.studies.study import AbstractStudy
 from byrote.studies.worth import Worth
 
 STUDIES: Registry[type[AbstractStudy]] = Registry("study")
-for study in (RandomData, Lookup, Memorisation, Membership, Labels, Worth, Difficulty):
+for study in (RandomData, Lookup, Memorisation, Membership, Labels, Worth, Difficulty, EarlyPhase, Minima):
     STUDIES.add(study.name)(study)
 
 AUDITED = ("random-data", "lookup", "memorisation", "membership")

@@ -66,6 +66,9 @@ class Plan(NamedTuple):
     """What some of the runs have to compute on the way; their results have it in `Run.probes`."""
     later: tuple[RunSpec, ...] = ()
     """Runs that cost what those will that `follow_up` is sure to want: time is kept for them; they are not trained."""
+    alongside: Mapping[RunSpec, tuple[RunSpec, ...]] = MappingProxyType({})
+    """Runs that take as long as what some of the runs compute on the way. They are not trained: time is kept for them
+    until the run itself is there."""
 
     @property
     def foreseen(self) -> tuple[RunSpec, ...]:
@@ -299,14 +302,16 @@ def quality(part: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:
 
 
 def heldout_quality(task: Task, outputs: Float[np.ndarray, "example output"]) -> Float[np.ndarray, "example"]:
-    """As `quality`, for outputs on test examples; regression errors in units of the test targets' variance, or of the
-    training targets' where the test targets do not vary.
+    """As `quality`, for outputs on test examples: an answer is right when the target's output is the largest, and no
+    other is as large; regression errors in units of the test targets' variance, or of the training targets' where the
+    test targets do not vary.
     """
     y = task.test.y
     if task.regression:
         spread = np.var(y) if np.ptp(y) > 0 else np.var(task.train.y)
         return -((outputs[:, 0].astype(np.float64) - y) ** 2) / spread
-    return (outputs.argmax(1) == y).astype(np.float64)
+    own = np.arange(outputs.shape[1]) == y[:, None]
+    return (outputs[own] > np.where(own, -np.inf, outputs).max(1)).astype(np.float64)
 
 
 def heldout_qualities(task: Task, runs: list[Run]) -> Float[np.ndarray, "run example"]:

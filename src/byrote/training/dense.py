@@ -193,13 +193,17 @@ class DenseNetworks(AbstractNetworks):
         return self._scratch[key]
 
     @override
-    def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
-        named: dict[str, Tensor] = {}
+    def named(self, parts: Sequence[Float[Tensor, "run ..."]]) -> Mapping[str, Float[Tensor, "run ..."]]:
+        rest, named = iter(parts), dict[str, Tensor]()
         for step in self._affine:
-            named[f"{step.name}.weight"] = step.weight.mT
+            named[f"{step.name}.weight"] = next(rest).mT
             if step.bias is not None:
-                named[f"{step.name}.bias"] = step.bias[:, 0]
+                named[f"{step.name}.bias"] = next(rest)[:, 0]
         return named
+
+    @override
+    def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
+        return self.named(self._weights)
 
 
 def _flat(x: Float[Tensor, "run batch ..."]) -> Float[Tensor, "run batch feature"]:

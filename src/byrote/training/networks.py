@@ -55,6 +55,10 @@ class AbstractNetworks(ABC):
         """Of the last training pass: Σ slopes·∂outputs/∂w for every one of `weights`."""
 
     @abstractmethod
+    def named(self, parts: Sequence[Float[Tensor, "run ..."]]) -> Mapping[str, Float[Tensor, "run ..."]]:
+        """One tensor for each of `weights`, in the shapes of the module's parameters and under their names."""
+
+    @abstractmethod
     def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
         """Parameters and buffers as in a module's `state_dict`, one row per run."""
 

@@ -100,6 +100,21 @@ def update(
             assert_never(rules.optimiser)
 
 
+def adam_scales(rules: Rules, state: OptimiserState) -> list[Float[Tensor, "run ..."]]:
+    """By what Adam divided its last step, √v̂ + ε, one per weight; empty for SGD, and before the first step."""
+    if not state.steps or not state.second:
+        return []
+    return _roots(rules, state.second, steps=state.steps)
+
+
+def _roots(rules: Rules, second: list[Tensor], *, steps: int) -> list[Float[Tensor, "run ..."]]:
+    """√v̂ + ε."""
+    roots = list(torch._foreach_sqrt(second))
+    scale(roots, (1 - rules.beta2**steps) ** -0.5)
+    shift(roots, rules.eps)
+    return roots
+
+
 def _sgd(rules: Rules, weights: list[Tensor], gradients: Sequence[Tensor | Product], momenta: list[Tensor]) -> None:
     if not momenta:
         if not isinstance(rules.lr, Tensor) and _is(rules.weight_decay, 0):
@@ -138,9 +153,7 @@ def _adam(
         torch._foreach_addcmul_(second, slopes, slopes, value=1 - rules.beta2)
     else:
         add(second, list(torch._foreach_mul(slopes, slopes)), factor=1 - rules.beta2)
-    roots = list(torch._foreach_sqrt(second))
-    scale(roots, (1 - rules.beta2**steps) ** -0.5)
-    shift(roots, rules.eps)
+    roots = _roots(rules, second, steps=steps)
     size = -(rules.lr / (1 - rules.beta1**steps))
     if not isinstance(size, Tensor):
         torch._foreach_addcdiv_(weights, first, roots, value=size)

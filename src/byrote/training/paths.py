@@ -30,7 +30,9 @@ TIMED_STEPS = 4
 HOPELESS = 1.7
 """A way that takes this many times as long as the best so far is not timed further."""
 LONG = 1.0
-"""Seconds after which one way has been timed enough."""
+"""Seconds after which one way has been timed enough; half as long, and the first step counts as well."""
+LARGEST = 512
+"""Examples of a timed step at most: in larger batches one example takes about as long."""
 
 
 class Path(NamedTuple):
@@ -81,8 +83,8 @@ def choose_path(
     if spec.learner.recipe.autocast and len(nature.methods) > 1:
         reason = "in bfloat16 networks trained together would round otherwise than alone"
         nature = Nature(("single",), nature.foreign, reason)
-    per_run = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
-    per_run += _trace_bytes(data, spec)
+    measured = step_bytes(lambda number: _step(Path(_stacking(nature), number), make, data, spec), nature.methods)
+    per_run = math.ceil(measured * _batch_size(data, spec) / _timed_size(data, spec)) + _trace_bytes(data, spec)
     most = max(1, min(num_runs, int(SHARE * free_bytes(data.train_x.device) / num_workers / per_run)))
     candidates = list(_candidates(make(0), data, nature, most=most))
     key = situation(make(0), data, spec, candidates=[_label(path) for path in candidates])
@@ -152,6 +154,15 @@ def _candidates(module: nn.Module, data: TrainingData, nature: Nature, *, most: 
                     yield Path(method, size, num_threads=number)
 
 
+def _batch_size(data: TrainingData, spec: RunSpec) -> int:
+    return batch_size(spec, num_examples=len(data.train_x))
+
+
+def _timed_size(data: TrainingData, spec: RunSpec) -> int:
+    """Examples of a timed step. What it takes in memory grows at most in proportion to these."""
+    return min(LARGEST, _batch_size(data, spec))
+
+
 def _trace_bytes(data: TrainingData, spec: RunSpec) -> int:
     """Loss and margin of every epoch; outputs, and what is made of them."""
     trace = 2 * spec.learner.recipe.epochs + 4 * data.task.num_outputs
@@ -183,23 +194,26 @@ def _is_rising(seconds: list[float]) -> bool:
 
 
 def _seconds(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec: RunSpec, *, best: float) -> float:
-    """The least time of a step, per run and example, after one that is not counted; infinite when the path fails.
+    """The least time of a step, per run and example; infinite when the path fails. The first step, which takes longer,
+    does not count unless it is a long one.
 
     Of one thread the processor's time is taken, which other work on the machine does not lengthen.
     """
-    visits = path.num_stacked * batch_size(spec, num_examples=len(data.train_x))
+    visits = path.num_stacked * _timed_size(data, spec)
     clock = time.thread_time if path.num_threads == 1 else time.perf_counter
     least, began = math.inf, time.perf_counter()
     with threads(path.num_threads):
         try:
             step = _step(path, make, data, spec)
-            step()
-            for _ in range(TIMED_STEPS):
+            for number in range(1 + TIMED_STEPS):
                 begins = clock()
                 step()
                 if data.train_x.device.type == "cuda":
                     torch.cuda.synchronize(data.train_x.device)
-                least = min(least, (clock() - begins) / visits)
+                taken = clock() - begins
+                if not number and taken < LONG / 2:
+                    continue
+                least = min(least, taken / visits)
                 if least > HOPELESS * best or time.perf_counter() - began > LONG:
                     break
         except (ModelError, MemoryError, torch.OutOfMemoryError):
@@ -221,7 +235,7 @@ def _step(path: Path, make: Callable[[int], nn.Module], data: TrainingData, spec
         channels_last=path.channels_last,
         autocast=recipe.autocast,
     )
-    size = batch_size(spec, num_examples=len(data.train_x))
+    size = _timed_size(data, spec)
     drawn = run_targets([spec], data)
     targets, included = (part[:, :size].expand(number, -1) for part in drawn)
     order = _first(data, size).expand(number, -1)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, final
@@ -31,6 +31,8 @@ class Moment(NamedTuple):
     """The training inputs."""
     heldout: PackedInputs
     """The inputs of the test examples."""
+    heldout_targets: Shaped[Tensor, "test_example"]
+    """Their true targets: class codes, or standardised numbers."""
     targets: Shaped[Tensor, "run example"]
     """What each run is trained on."""
     included: Bool[Tensor, "run example"]
@@ -38,6 +40,9 @@ class Moment(NamedTuple):
     regression: bool
     skeleton: nn.Module
     """A network as its author wrote it, in evaluation mode, for `modules` to fill."""
+    scales: Callable[[], Mapping[str, Float[Tensor, "run ..."]]] = dict
+    """By what Adam divided its last step, √v̂ + ε, by the names of the trained parameters; empty for SGD, and before the
+    first step."""
 
     def modules(self) -> Iterator[nn.Module]:
         """Every run's network in turn, as its author wrote it, with its weights of now; one object, filled anew."""

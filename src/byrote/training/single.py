@@ -110,6 +110,11 @@ class SingleNetwork(AbstractNetworks):
         return [None if gradient is None else gradient[None] for gradient in found]
 
     @override
+    def named(self, parts: Sequence[Float[Tensor, "run ..."]]) -> Mapping[str, Float[Tensor, "run ..."]]:
+        trained = [name for name, weight in self._module.named_parameters() if weight.requires_grad]
+        return dict(zip(trained, parts, strict=True))
+
+    @override
     def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
         return {name: value.detach()[None] for name, value in self._module.state_dict().items()}
 

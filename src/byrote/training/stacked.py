@@ -87,6 +87,11 @@ class StackedNetworks(AbstractNetworks):
         return list(found)
 
     @override
+    def named(self, parts: Sequence[Float[Tensor, "run ..."]]) -> Mapping[str, Float[Tensor, "run ..."]]:
+        trained = [name for name, weight in self._parameters.items() if weight.requires_grad]
+        return dict(zip(trained, parts, strict=True))
+
+    @override
     def state(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
         both = {**self._parameters, **self._buffers}
         return {name: both[first].detach() for name, first in self._names.items()}

@@ -1,7 +1,7 @@
 """Train a population: every run a row, every example a column."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 import torch
@@ -13,12 +13,12 @@ from byrote.training.draws import run_keys
 from byrote.training.learn import Lesson, learn
 from byrote.training.losses import batch_shares
 from byrote.training.nature import networks_of
-from byrote.training.optimise import OptimiserState
+from byrote.training.optimise import OptimiserState, adam_scales
 from byrote.training.paths import Path, threads
 from byrote.training.population import DTYPES, TrainingData, epoch_orders, make_network
 from byrote.training.probes import AbstractProbe, Moment, ProbeRecord
 from byrote.training.recording import Recording
-from byrote.training.rules import Rulebook, batches, batchmates
+from byrote.training.rules import Rulebook, Rules, batches, batchmates
 
 OnEpoch = Callable[[int], None]
 """Told after every epoch how many runs have finished one more epoch."""
@@ -107,6 +107,8 @@ class _Together:
         self._rulebook = Rulebook([spec.learner.recipe for spec in specs], total=total, device=device)
         self._keys = run_keys([spec.seed for spec in specs], "draws", device=device)
         self._state = OptimiserState()
+        self._rules: Rules | None = None
+        """Of the last step."""
         self._skeleton = make_network(specs[0], data, seed=specs[0].seed).to(device).eval() if probes else None
         if len({probe.key for probe in probes}) < len(probes):
             raise ValueError(f"Expected different probes, got {', '.join(probe.key for probe in probes)}.")
@@ -132,6 +134,7 @@ class _Together:
         is_shared = len({spec.order for spec in self._specs}) == 1 < len(self._specs)
         step = 0
         for batch in self._epochs[epoch]:
+            self._rules = self._rulebook.at(batch)
             here = slice(batch.begin, batch.end)
             recorded = learn(
                 self._networks,
@@ -143,7 +146,7 @@ class _Together:
                     keys=self._keys,
                     step=batch.step,
                 ),
-                rules=self._rulebook.at(batch),
+                rules=self._rules,
                 state=self._state,
                 regression=recording.regression,
             )
@@ -159,6 +162,10 @@ class _Together:
         x = self._data.train_x.take(order[0])
         return x.expand(len(order), *x.shape)
 
+    def _scales(self) -> Mapping[str, Float[Tensor, "run ..."]]:
+        parts = [] if self._rules is None else adam_scales(self._rules, self._state)
+        return self._networks.named(parts) if parts else {}
+
     def _probe(self, *, step: int) -> None:
         if self._skeleton is None:
             return
@@ -168,10 +175,12 @@ class _Together:
             networks=self._networks,
             inputs=self._data.train_x,
             heldout=self._data.test_x,
+            heldout_targets=self._data.test_y,
             targets=recording.targets,
             included=recording.included,
             regression=recording.regression,
             skeleton=self._skeleton,
+            scales=self._scales,
         )
         for probe in self._probes:
             probe.call_if_due(moment)

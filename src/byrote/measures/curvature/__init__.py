@@ -40,7 +40,7 @@ from byrote.measures.curvature.readings import Correct, right_class
 from byrote.measures.curvature.rescaling import dinh_rescaled
 from byrote.measures.curvature.sharpest import SharpestStep, sharpest_step
 from byrote.measures.curvature.sharpness import Sharpness, adaptive_sharpness, keskar_sharpness, sam_sharpness
-from byrote.measures.curvature.surfaces import LossSurface, SplitSurface, loss_surface
+from byrote.measures.curvature.surfaces import LossSurface, Raster, SplitSurface, loss_surface, raster_of
 from byrote.measures.curvature.tangent import TangentKernel, TangentKind, empirical_ntk
 from byrote.measures.curvature.traces import TraceEstimate, curvature_trace, fisher_trace
 
@@ -71,6 +71,7 @@ __all__ = [
     "OutputLoss",
     "OutputSpectrum",
     "PathHeights",
+    "Raster",
     "SharpestStep",
     "Sharpness",
     "SpectralDensity",
@@ -105,6 +106,7 @@ __all__ = [
     "permutable_units",
     "preconditioned_sharpness",
     "random_directions",
+    "raster_of",
     "recompute_statistics",
     "right_class",
     "sam_sharpness",

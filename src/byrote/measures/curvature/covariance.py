@@ -1,6 +1,5 @@
 """How the gradients of mini-batches differ from one another: their covariance K."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final, get_args
 
@@ -10,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from byrote.core import derive
-from byrote.measures.curvature.jackknife import jackknife_error
+from byrote.measures.curvature.jackknife import FEWEST, spread_without_one
 from byrote.measures.curvature.objective import Objective
 from byrote.measures.curvature.rows import MEMORY, Rows
 
@@ -220,7 +219,7 @@ def gradient_covariance(
     centred, products = gradients.gram_around_mean()
     values, coordinates = _spectrum(centred, num_parameters=objective.num_parameters)
     scale = len(centred) - 1
-    errors = jackknife_error(lambda kept: _summary(centred, kept), count=len(centred))
+    errors = _errors(centred)
     return GradientCovariance(
         eigenvalues=values,
         directions=gradients.combined(_centred_weights(coordinates[:, :num_directions], values * scale)),
@@ -281,11 +280,16 @@ def _floor(values: np.ndarray, products: np.ndarray, *, epsilon: float) -> float
     return float(len(products) * own)
 
 
-def _summary(centred: Float[np.ndarray, "batch batch"], kept: Sequence[int]) -> Float[np.ndarray, "3"]:
-    """λ¹, trace and their ratio from some of the gradients, around the mean of those."""
-    part = centred[np.ix_(kept, kept)]
-    if not np.isfinite(part).all():
+def _errors(centred: Float[np.ndarray, "batch batch"]) -> Float[np.ndarray, "3"]:
+    """Of λ¹, the trace and their ratio, by leaving out one gradient after another."""
+    count = len(centred)
+    if count < FEWEST or not np.isfinite(centred).all():
         return np.full(3, np.nan)
-    part = (part - part.mean(0) - part.mean(1)[:, None] + part.mean()) / max(1, len(kept) - 1)
-    top, trace = float(np.linalg.eigvalsh(part)[-1]), float(np.trace(part))
-    return np.array([top, trace, trace / top if top > 0 else np.nan])
+    kept = np.array([[place for place in range(count) if place != one] for one in range(count)])
+    parts = centred[kept[:, :, None], kept[:, None, :]]
+    beside = parts.mean(1)
+    parts = parts - beside[:, None, :] - beside[:, :, None] + beside.mean(1)[:, None, None]
+    parts /= count - 2
+    top, trace = np.linalg.eigvalsh(parts)[:, -1], np.trace(parts, axis1=1, axis2=2)
+    ratio = np.divide(trace, top, out=np.full(count, np.nan), where=top > 0)
+    return spread_without_one(np.stack([top, trace, ratio], axis=1))

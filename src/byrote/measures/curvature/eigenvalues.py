@@ -16,7 +16,8 @@ from byrote.measures.curvature.objective import Objective
 COLD, WARM = 10, 8
 """Products for one eigenvalue, from a random start and from an earlier vector."""
 DOUBTFUL, MORE = 0.05, 4
-"""A residual above this share of the eigenvalue after a start from nothing takes so many products more."""
+"""A residual above this share of its eigenvalue takes so many products more, where the budget is left to us and the
+search does not go on from one earlier vector."""
 FEWEST = 5
 """Products beyond the number of pairs that a tolerance never goes below: with fewer, a residual may be small because
 the second eigenvalue was found rather than the first."""
@@ -82,6 +83,17 @@ def top_eigenvalues(
     still often stops at the second eigenvalue, and so does a short search from what a part of the data finds. The start
     is the earlier vectors, or random, with a little of the gradient.
 
+    Eigenvalues that stand close together, as those of networks that have not been trained yet do, take longer. Of the
+    five largest of a digits MLP (51k weights) the worst was 0.9 to 5.6 % too low at initialisation, after 24 products:
+    the sixth may stand where the fifth was missed, and its residual, however small, does not tell. After 30 steps of
+    training all five were within 0.01 %, after 20 products. Where fresh networks matter, ask for num_products=32: all
+    five were within 0.1 % then (five starts on each of two networks).
+
+    A product costs least on few large batches: on this MLP, batches of 32 take three times as long as batches of 256.
+    Networks stacked into one, 8 or 32 of them, are no faster than one after another on batches of 256 (0.98 to 0.99
+    times), and on batches of 32, where they are 2.3 to 2.5 times as fast, larger batches gain more. So each is measured
+    by itself.
+
     For ℓ = (w₁x₁ + w₂x₂)² on x = (3, 0) and (0, 1) the Hessian is diag(9, 1):
 
     >>> model = torch.nn.Linear(2, 1, bias=False).double()
@@ -96,8 +108,8 @@ def top_eigenvalues(
         num: of the largest, at least 1.
         num_lowest: of the lowest, the most negative if there are such.
         matrix: which.
-        num_products: the budget. None: 2k + 10 for k eigenvalues; for one alone 8 from an earlier result, and 10 from a
-            random start, or 14 if the residual is above 5 % then.
+        num_products: the budget. None: 2k + 10 for k eigenvalues, and for one alone 10; 4 more if a residual is above
+            5 % of its eigenvalue then. For one alone from an earlier result it is 8.
         tolerance: go on, to 100 products at most, until every residual is below this share of the largest eigenvalue in
             size, or stop earlier if it is, but never before k + 5 products; None: the budget, no more and no less.
         warm: an earlier result of the same model, to start from.
@@ -212,12 +224,16 @@ class _Begin(NamedTuple):
 
 def _begin(plan: Plan, *, warm: Eigenvalues | None, gradient: Float[Tensor, "parameter"]) -> _Begin:
     if warm is not None and (start := _leaning(_earlier(warm, like=gradient), gradient)).isfinite().all():
-        budget = WARM if plan.from_nothing else _budget(plan)
-        return _Begin(start, budget, budget)
+        if plan.from_nothing:
+            return _Begin(start, WARM, WARM)
+        return _Begin(start, _budget(plan), _budget(plan) + _reserve(plan))
     start = _leaning(random_direction(plan.seed, "start", like=gradient), gradient)
-    if not plan.from_nothing:
-        return _Begin(start, _budget(plan), _budget(plan))
-    return _Begin(start, COLD, COLD + MORE)
+    budget = COLD if plan.from_nothing else _budget(plan)
+    return _Begin(start, budget, budget + _reserve(plan))
+
+
+def _reserve(plan: Plan) -> int:
+    return MORE if plan.num_products is None else 0
 
 
 def _budget(plan: Plan) -> int:
@@ -242,10 +258,10 @@ def _leaning(vector: Float[Tensor, "parameter"], gradient: Float[Tensor, "parame
 def _is_enough(run: Lanczos, plan: Plan, begin: _Begin) -> bool:
     if plan.tolerance is not None:
         return _is_close(run, plan, plan.tolerance)
-    if run.num_products < begin.budget:
-        return False
-    pairs = run.ritz()
-    return run.num_products >= begin.most or bool(pairs.residuals[0] <= DOUBTFUL * abs(pairs.values[0]))
+    if run.num_products != begin.budget:
+        return run.num_products >= begin.most
+    pairs = _wanted(run.ritz(), plan)
+    return bool((pairs.residuals <= DOUBTFUL * np.abs(pairs.values)).all())
 
 
 def _is_close(run: Lanczos, plan: Plan, tolerance: float) -> bool:

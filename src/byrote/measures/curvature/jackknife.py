@@ -31,7 +31,16 @@ def jackknife_error(
     everything = list(range(count))
     if count < FEWEST:
         return np.full(function(everything).shape, np.nan)
-    found = np.stack([function(everything[:one] + everything[one + 1 :]) for one in everything])
+    return spread_without_one(np.stack([function(everything[:one] + everything[one + 1 :]) for one in everything]))
+
+
+def spread_without_one(found: Float[np.ndarray, "observation number"]) -> Float[np.ndarray, "number"]:
+    """The jackknife's standard error, from what is found without each observation.
+
+    Args:
+        found: f₍₋ᵢ₎.
+    """
+    count = len(found)
     with np.errstate(invalid="ignore"):
         squares = np.square(found - found.mean(0)).sum(0)
     return np.sqrt((count - 1) / count * squares)

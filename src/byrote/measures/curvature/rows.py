@@ -88,7 +88,15 @@ class Rows:
         return found.cpu().double().numpy()
 
     def gram_around_mean(self) -> tuple[Float[np.ndarray, "row row"], Float[np.ndarray, "row row"]]:
-        """Inner products of what the rows are away from their mean; and, from the same pass, those of the rows."""
+        """Inner products of what the rows are away from their mean; and, from the same pass, those of the rows.
+
+        The mean is taken from rows of single precision afterwards: their products in float64 lose less by it than
+        rounding has cost the rows themselves.
+        """
+        if self.epsilon > torch.finfo(self.total).eps:
+            whole = self.gram()
+            beside = whole.mean(0)
+            return whole - beside - beside[:, None] + beside.mean(), whole
         found = torch.zeros(len(self), len(self), dtype=self.total, device=self.device)
         along, square = found.new_zeros(len(self)), found.new_zeros(())
         for block in self._blocks():
@@ -116,6 +124,8 @@ class Rows:
 
     def combined(self, weights: Float[np.ndarray, "sum row"]) -> Float[Tensor, "sum column"]:
         """Weighted sums of rows, in the rows' own precision."""
+        if not len(weights):
+            return self._table.new_empty(0, self.width, device=self.device)
         own = torch.as_tensor(weights).to(device=self.device, dtype=self.total)
         return torch.cat([(own @ block).to(self._table.dtype) for block in self._blocks()], dim=1)
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import final
 
 import torch
@@ -29,7 +30,7 @@ class Sharpness:
     """How far the loss rises nearby."""
 
     value: float
-    """Largest rise that was found, a lower bound of the largest there is; at least 0."""
+    """Largest rise that was found, a lower bound of the largest there is; at least 0. NaN where L is no number."""
     one_step: float
     """Rise at the end of the first step alone, as far as the region goes; may be below 0."""
     residual: float
@@ -222,7 +223,9 @@ def _measured(
             with objective.at(moved(step)):
                 return objective.gradient().to(wide)
 
-        found = _ascent(rise, slope, region, like=wide, num_steps=num_steps, seed=seed)
+        nan = float("nan")
+        known = isfinite(start)
+        found = _ascent(rise, slope, region, like=wide, num_steps=num_steps, seed=seed) if known else (nan, nan, nan, 0)
     best, first, residual, count = found
     return Sharpness(
         value=best,

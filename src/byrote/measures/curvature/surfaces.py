@@ -76,12 +76,7 @@ class LossSurface:
                 f"Expected one value for each of {self.count} points of a plane, got {values.shape} on "
                 f"{self.coordinates.shape[1]} axis or axes. Points on a line need no grid to be drawn."
             )
-        low, high = self.coordinates.min(0), self.coordinates.max(0)
-        scaled = (self.coordinates - low) / (high - low)
-        unit = np.linspace(0, 1, num)
-        between: Callable[..., Any] = LinearNDInterpolator(scaled, values)  # pyright: ignore
-        found: Any = between(*np.meshgrid(unit, unit))  # pyright: ignore
-        return Raster(low[0] + unit * (high[0] - low[0]), low[1] + unit * (high[1] - low[1]), found)
+        return raster_of(self.coordinates, values, num=num)
 
 
 class Raster(NamedTuple):
@@ -90,6 +85,27 @@ class Raster(NamedTuple):
     x: Float[np.ndarray, "column"]
     y: Float[np.ndarray, "row"]
     values: Float[np.ndarray, "row column"]
+
+
+def raster_of(
+    coordinates: Float[np.ndarray, "point 2"], values: Float[np.ndarray, "point"], *, num: int = 61
+) -> Raster:
+    """Interpolate linearly between points of a plane.
+
+    >>> corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> raster_of(corners, corners[:, 0], num=3).values.tolist()
+    [[0.0, 0.5, 1.0], [0.0, 0.5, 1.0], [0.0, 0.5, 1.0]]
+
+    Args:
+        coordinates: of the points, which do not lie on a line.
+        values: at each.
+        num: of columns, and of rows.
+    """
+    low, high = coordinates.min(0), coordinates.max(0)
+    unit = np.linspace(0, 1, num)
+    between: Callable[..., Any] = LinearNDInterpolator((coordinates - low) / (high - low), values)  # pyright: ignore
+    found: Any = between(*np.meshgrid(unit, unit))  # pyright: ignore
+    return Raster(low[0] + unit * (high[0] - low[0]), low[1] + unit * (high[1] - low[1]), found)
 
 
 def loss_surface(
@@ -197,7 +213,7 @@ def _summaries(readings: Readings, reader: Reader) -> list[Summary]:
 def _summary(reading: Reading, missing: float) -> Summary:
     """With standard errors of means over a finite whole, of which a share of the batches is missing."""
     nan, (losses, right, sizes) = float("nan"), reading
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return Summary(
             float(losses.mean()),
             _sampling_error(losses, sizes, missing),

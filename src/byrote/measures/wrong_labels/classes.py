@@ -123,7 +123,7 @@ def label_errors(
         wrong with its interval, and a status.
 
     Raises:
-        TypeError: inclusion is not a mask.
+        TypeError: inclusion is not a mask, or targets are not whole numbers.
         ValueError: shapes differ, a target is not a class, a logit is not finite, there are fewer than two classes, or
             no example was ever held out.
 
@@ -177,6 +177,10 @@ def _check(inclusion: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> No
             f"{logits.shape}."
         )
     num_classes = logits.shape[2]
+    if targets.dtype.kind not in "iu":
+        raise TypeError(
+            f"Expected targets that are class codes, whole numbers from 0, got an array of {targets.dtype}."
+        )
     if targets.shape != inclusion.shape[1:]:
         raise ValueError(f"Expected one target for each of {inclusion.shape[1]} examples, got shape {targets.shape}.")
     if num_classes < 2:

@@ -13,6 +13,7 @@ REASONS = ("", "memorised", "never fitted", "contradicts neighbours", "conflicti
 JUDGED = "judged"
 AT_CHANCE = "no better than chance"
 UNSETTLED = "not settled"
+LIKE_NOISE = "not told from noise"
 LEAD = 3.0
 """Standard deviations by which held-out networks must be better than chance. Chance is that of given predictions; that
 two examples train the networks which the other's label is held against up to doubles its variance.
@@ -52,8 +53,9 @@ class LabelErrors(NamedTuple):
     """One of `REASONS`."""
     status: str
     """`judged`; `no better than chance` when networks that never saw an example do not know its label better than
-    another's; or `not settled`, when they do but cannot tell many wrong labels from none. Unless it is `judged`
-    every probability is NaN, and ranks only follow the doubt.
+    another's; `not settled`, when they do but cannot tell many wrong labels from none; or `not told from noise`, of
+    numbers that lie far from predictions and yet go with them. Unless it is `judged` every probability is NaN, and
+    ranks only follow the doubt.
     """
     wrong: Interval
     """The share of these labels that is wrong, the mean of the probabilities; NaN and [0, 1] unless `judged`."""

@@ -19,6 +19,7 @@
     return Object.fromEntries(
       Object.entries(node).map(([key, value]) => {
         const isToken = /color$/.test(key) && typeof value === "string" && value.startsWith("--");
+        if (key === "colorscale") return [key, value.map(([at, token]) => [at, colour(token, style)])];
         return [key, isToken ? colour(value, style) : painted(value, style)];
       }),
     );

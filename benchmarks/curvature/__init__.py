@@ -1,0 +1,1 @@
+"""How much curvature costs, and how exact it is, beside other tools."""

@@ -1,0 +1,32 @@
+"""Probes of a population in training: what its losses, gradients and second derivatives say at some of its steps."""
+
+from byrote.probing.fisher import FisherTrace
+from byrote.probing.gradients import BatchGradients
+from byrote.probing.objectives import Examined, drawn_places, loss_of, objectives, of_each_run
+from byrote.probing.reach import CriticalStep
+from byrote.probing.restored import Restored, heldout_batches, restored
+from byrote.probing.sharpest import SharpestSteps
+from byrote.probing.sharpnesses import Sharpnesses
+from byrote.probing.spectra import BLOCK, HessianSpectra
+from byrote.probing.surfaces import LossSurfaces
+from byrote.probing.top_curvature import TopCurvature
+
+__all__ = [
+    "BLOCK",
+    "BatchGradients",
+    "CriticalStep",
+    "Examined",
+    "FisherTrace",
+    "HessianSpectra",
+    "LossSurfaces",
+    "Restored",
+    "SharpestSteps",
+    "Sharpnesses",
+    "TopCurvature",
+    "drawn_places",
+    "heldout_batches",
+    "loss_of",
+    "objectives",
+    "of_each_run",
+    "restored",
+]
