@@ -80,6 +80,7 @@ from byrote.measures.duplicates import (
     repeated,
     typical_distance,
 )
+from byrote.measures.effective_rank import EffectiveRank, effective_rank
 from byrote.measures.efficient import Chance, EfficientMemorisation, efficient_memorisation
 from byrote.measures.first_epoch import FirstEpochDifficulty, first_epoch_difficulty
 from byrote.measures.gini import gini
@@ -130,6 +131,8 @@ from byrote.measures.memorisation import (
     memorisation,
     per_run_mean,
 )
+from byrote.measures.neural_collapse import NeuralCollapse, neural_collapse
+from byrote.measures.norms import with_norms_of
 from byrote.measures.passes import (
     CriticalSamples,
     Heldout,
@@ -147,6 +150,7 @@ from byrote.measures.passes import (
 )
 from byrote.measures.permutation import PermutationTest, mcnemar, p_value, relabelling_test, sign_flip_test
 from byrote.measures.prediction_depth import PredictionDepth, prediction_depth
+from byrote.measures.ridge import ridge_left_out
 from byrote.measures.suspicion import LabelSuspicion, label_suspicion, residual_suspicion
 from byrote.measures.target_columns import TargetColumn, target_columns
 from byrote.measures.threshold_samples import AumFlags, aum_flags, threshold_samples
@@ -183,6 +187,7 @@ __all__ = [
     "DataMap",
     "Directions",
     "Drawn",
+    "EffectiveRank",
     "EfficientMemorisation",
     "EigenPairs",
     "Eigenvalues",
@@ -211,6 +216,7 @@ __all__ = [
     "Matching",
     "MembershipRisk",
     "Nearest",
+    "NeuralCollapse",
     "NoiseScale",
     "Objective",
     "OutputJacobian",
@@ -262,6 +268,7 @@ __all__ = [
     "data_map",
     "dinh_rescaled",
     "draw_batches",
+    "effective_rank",
     "efficient_memorisation",
     "el2n",
     "empirical_ntk",
@@ -312,6 +319,7 @@ __all__ = [
     "memorisation",
     "near_duplicates",
     "nearest",
+    "neural_collapse",
     "noise_scale",
     "number_answers",
     "output_jacobian",
@@ -331,6 +339,7 @@ __all__ = [
     "repeated",
     "residual_errors",
     "residual_suspicion",
+    "ridge_left_out",
     "right_class",
     "rmia",
     "roc",
@@ -350,4 +359,5 @@ __all__ = [
     "travel",
     "two_batch_noise_scale",
     "typical_distance",
+    "with_norms_of",
 ]
