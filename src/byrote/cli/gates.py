@@ -44,6 +44,14 @@ CLAIMS = {
         "seeds-share-a-basin",
         "matched-seeds-share-a-basin",
     ),
+    "representation": (
+        "forest-gains-from-features",
+        "kernel-gains-from-features",
+        "training-improves-features",
+        "kernel-velocity-falls",
+        "baselines-fit-random-labels",
+        "laplacian-fits-random-labels-faster",
+    ),
     "worth": ("memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"),
 }
 """Each study's claims that can be insisted on."""

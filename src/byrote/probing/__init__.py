@@ -1,6 +1,6 @@
 """Probes of a population in training: what its losses, gradients and second derivatives say at some of its steps."""
 
-from byrote.probing.feature_worth import FeatureWorth, KernelSpeed
+from byrote.probing.feature_worth import INPUTS, FeatureWorth, KernelSpeed
 from byrote.probing.fisher import FisherTrace
 from byrote.probing.gradients import BatchGradients
 from byrote.probing.layers import OUTPUTS, evenly, hidden_layers, layer_features
@@ -18,6 +18,7 @@ from byrote.probing.top_curvature import TopCurvature
 __all__ = [
     "BLOCK",
     "COLLAPSE",
+    "INPUTS",
     "OUTPUTS",
     "BatchGradients",
     "CriticalStep",

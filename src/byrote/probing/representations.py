@@ -134,9 +134,10 @@ def _answers(true: Shaped[Tensor, "example"], *, num_outputs: int, regression: b
 
 def _root(features: Float[Tensor, "example _"]) -> Float[np.ndarray, "example direction"]:
     """As few columns as possible, with the same inner products between rows; centred, of length 1 in all."""
-    centred = (features - features.mean(0)).numpy()
-    length = float(np.linalg.norm(centred))
-    if not (np.isfinite(length) and length > 0):
+    scale = float(features.abs().max())
+    centred = (features / scale - (features / scale).mean(0)).numpy() if scale > 0 else features.numpy()
+    length = float(np.linalg.norm(centred)) if np.isfinite(scale) else np.nan
+    if not length > 0:
         return np.full((len(centred), min(centred.shape)), np.nan)
     vectors, values, _ = np.linalg.svd(centred / length, full_matrices=False)
     return vectors * values

@@ -35,7 +35,9 @@ class TangentKernels(AbstractProbe):
         return self.at.of(total)
 
     def __call__(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
-        """`kernel` [run, example, other_example]: Θ_ij = Σ_a ⟨J_ia, J_ja⟩ as from `empirical_ntk`."""
+        """`kernel` [run, example, other_example]: Θ_ij = Σ_a ⟨J_ia, J_ja⟩ as from `empirical_ntk`; NaN of a network that
+        diverged.
+        """
         return attempt(lambda: self._computed(moment), num_runs=len(moment.targets), optional=self.optional)
 
     def _computed(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
@@ -46,5 +48,10 @@ class TangentKernels(AbstractProbe):
             with torch.no_grad():
                 num_outputs = module(x[:1]).numel()
             own = x[: max(FEWEST, ROWS // num_outputs)]
-            kernels.append(torch.from_numpy(empirical_ntk(module, x=own).kernel))
+            with torch.no_grad():
+                is_finite = bool(module(own).isfinite().all())
+            if is_finite:
+                kernels.append(torch.from_numpy(empirical_ntk(module, x=own).kernel))
+            else:
+                kernels.append(torch.full((len(own), len(own)), torch.nan, dtype=torch.float64))
         return {"kernel": torch.stack(kernels)}

@@ -16,8 +16,6 @@ from byrote.studies.representation_runs import (
     TRUE,
     Represented,
     asked,
-    fit_specs,
-    fitted,
     longer,
     represented,
     run_specs,
@@ -53,10 +51,9 @@ class Representation(AbstractStudy):
         columns = {kind: run_specs(kind, task, learner, budget) for kind in (TRUE, RANDOM)}
         probes = {kind: asked(kind, task, learner, budget).probes for kind in columns}
         ordered = [(kind, specs[index]) for index in range(budget.runs) for kind, specs in columns.items()]
-        fits = fit_specs(task, budget)
         return Plan(
             tuple(spec for _, spec in ordered),
-            tuple(column[index] for index in range(budget.runs) for column in fits.values()),
+            (),
             probes={spec: probes[kind] for kind, spec in ordered},
             alongside={spec: longer(spec, kind) for kind, spec in ordered},
         )
@@ -69,8 +66,7 @@ class Representation(AbstractStudy):
         """What features are worth, and how they came about."""
         part = sampled_part(results.task, budget.sample)
         true, random = (represented(kind, results, budget) for kind in (TRUE, RANDOM))
-        fits = fitted(part, results, budget)
-        findings = representation_findings(part, true, random, fits)
+        findings = representation_findings(part, true, random)
         specs = tuple(
             spec for kind in (TRUE, RANDOM) for spec in run_specs(kind, results.task, results.learner, budget)
         )
@@ -79,7 +75,7 @@ class Representation(AbstractStudy):
             title=self.question,
             summary=_summary(findings),
             findings=findings,
-            figures=tuple(representation_figures(part, true, random, fits)),
+            figures=tuple(representation_figures(part, true, random)),
             notes=(*_notes(results.task, part, true, random, budget), *results.lost(specs)),
         )
         return Outcome(section, None)
@@ -98,9 +94,9 @@ def _notes(task: Task, part: Task, true: Represented, random: Represented, budge
     heldout, tangent = (examined.of(len(part.test))[1] for examined in (HELDOUT, TANGENT))
     yield (
         f"Layers are looked at on {heldout:,} held-out examples, tangent kernels on at most {tangent}, the same ones "
-        "in every network. Layers are named as in the network; an activation stands for the layer before it, and of deep "
-        "networks at most eight layers are looked at. Of layers of more than 1,024 numbers forests and kernel machines "
-        "are given 1,024, drawn at random."
+        "in every network. Layers are named as in the network; an activation stands for the layer before it, and of "
+        "deep networks at most eight layers are looked at. Of layers of more than 1,024 numbers forests and kernel "
+        "machines are given 1,024, drawn at random."
     )
     if part.regression:
         yield "Targets are numbers: there are no classes that could collapse."

@@ -7,13 +7,14 @@ import numpy as np
 
 from byrote.data import Task
 from byrote.measures import kernel_velocity
+from byrote.probing import INPUTS
 from byrote.records import Finding, Interval, above
 from byrote.studies.certainty import crossed_interval
 from byrote.studies.claims import NOTHING, claim
 from byrote.studies.ends import score_text, target_noun
 from byrote.studies.heldout import gap_text
 from byrote.studies.papers import BELKIN, FORT, ZHANG
-from byrote.studies.representation_runs import MACHINES, STUDY, Fits, Represented, probed_groups, worth_quality
+from byrote.studies.representation_runs import MACHINES, STUDY, Represented, probed_groups, worth_quality
 from byrote.studies.study import score_name, shift
 from byrote.studies.watching import judged, mean_of, ratio
 from byrote.studies.wording import article, capitalised, times
@@ -69,31 +70,30 @@ def velocities(own: Represented) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     return (epochs[:-1] + epochs[1:]) / 2, found
 
 
-def representation_findings(part: Task, true: Represented, random: Represented, fits: Fits) -> tuple[Finding, ...]:
+def representation_findings(part: Task, true: Represented, random: Represented) -> tuple[Finding, ...]:
     """All that is claimed.
 
     Args:
         part: the task, or the part of it that was looked at.
         true: networks on true labels.
         random: networks on random labels.
-        fits: machines that were given the inputs.
     """
     return (
-        *_gain_findings(part, true, fits),
+        *_gain_findings(part, true),
         _probe_finding(part, true),
         _velocity_finding(true),
-        _fit_finding(part, random, fits),
+        _fit_finding(part, random),
         _speed_finding(part, random),
     )
 
 
-def _gain_findings(part: Task, true: Represented, fits: Fits) -> Iterator[Finding]:
+def _gain_findings(part: Task, true: Represented) -> Iterator[Finding]:
     for machine, (name, paper) in GAINS.items():
-        noun = MACHINES[machine][0]
+        noun = MACHINES[machine]
         found, before, after = NOTHING, {}, {}
         if true.hidden:
             after = worth_quality(part, true, machine, true.hidden[-1], moment=-1)
-            before = {seed: own for seed, own in fits.heldout[machine].items() if seed in after}
+            before = worth_quality(part, true, machine, INPUTS, moment=0)
             found = gain(part, after, before, level=1 - 0.05 / len(GAINS))
         if found.count:
             levels = [score_text(part, float(level(part, own).value) + shift(part)) for own in (before, after)]
@@ -152,11 +152,14 @@ def _velocity_finding(true: Represented) -> Finding:
     if len(middles) > 1:
         first, last = ({seed: float(own[place]) for seed, own in speeds.items()} for place in (0, -1))
         found = ratio(first, last, level=0.95)
+    unknown = "How fast the tangent kernel moves is unknown: no network was seen over two epochs or more."
+    if speeds and not any(own.any() for own in speeds.values()):
+        unknown = "The tangent kernel does not move: the network is linear in its weights."
     return claim(
         "kernel-velocity-falls",
         f"In the first epoch the tangent kernel moves {times(found)} as far as in the last."
         if found.count
-        else "How fast the tangent kernel moves is unknown: no network was seen over two epochs or more.",
+        else unknown,
         study=STUDY,
         paper=FORT,
         unit="ratio of velocities",
@@ -168,21 +171,19 @@ def _velocity_finding(true: Represented) -> Finding:
     )
 
 
-def fit_shares(random: Represented, fits: Fits) -> dict[str, dict[int, float]]:
+def fit_shares(random: Represented) -> dict[str, dict[int, float]]:
     """Share of random labels (of their variance) that each machine fits, by seed."""
-    kernels = {name: random.speed.of(f"{name}_fit") for name in MACHINES if name != "forest"}
-    found = {name: {seed: float(own[0]) for seed, own in said.items()} for name, said in kernels.items()}
-    return {"forest": dict(fits.random_fit), **found}
+    return {name: {seed: float(own[0]) for seed, own in random.speed.of(f"{name}_fit").items()} for name in MACHINES}
 
 
-def _fit_finding(part: Task, random: Represented, fits: Fits) -> Finding:
+def _fit_finding(part: Task, random: Represented) -> Finding:
     """By the machine that fits them worst."""
-    shares = fit_shares(random, fits)
+    shares = fit_shares(random)
     seeds = [seed for seed in shares["forest"] if all(seed in own for own in shares.values())]
     found = mean_of({seed: min(own[seed] for own in shares.values()) for seed in seeds})
     targets = target_noun(part)
     told = ", ".join(
-        f"{article(MACHINES[name][0])} {score_text(part, float(np.mean([own[seed] for seed in seeds])))}"
+        f"{article(MACHINES[name])} {score_text(part, float(np.mean([own[seed] for seed in seeds])))}"
         for name, own in shares.items()
         if seeds
     )

@@ -9,22 +9,22 @@ import torch
 
 from byrote.data import Task
 from byrote.measures import cka_map, kernel_distance, linear_cka
-from byrote.probing import OUTPUTS, evenly
+from byrote.probing import INPUTS, OUTPUTS, evenly
 from byrote.records import Bars, Column, Curves, Figure, Heatmap, Interval, Series, Table
 from byrote.studies.bars_and_bands import band, bar
 from byrote.studies.certainty import crossed_interval
-from byrote.studies.claims import NOTHING
 from byrote.studies.ends import target_noun
 from byrote.studies.heldout import heldout_name
 from byrote.studies.representation_claims import fit_shares, level, velocities
-from byrote.studies.representation_runs import MACHINES, Fits, Represented, worth_quality
+from byrote.studies.representation_runs import MACHINES, Represented, worth_quality
 from byrote.studies.study import heldout_qualities, score_name, shift
-from byrote.studies.watching import Watched, mean_of, within_bounds
+from byrote.studies.watching import Watched, mean_of, ratio, within_bounds
 
 MOST_SEEDS = 3
 """Whose networks are compared with one another in a map."""
 MOST_LAYERS = 4
 """In a map."""
+GEOMETRIC = " On the log scale, of what is above 0."
 COLLAPSE = {
     "within": "NC1: spread within classes",
     "unequal_norms": "NC2: unequal norms",
@@ -43,30 +43,29 @@ class _Place(NamedTuple):
     """Of a layer at a moment, by seed."""
 
 
-def representation_figures(part: Task, true: Represented, random: Represented, fits: Fits) -> Iterator[Figure]:
+def representation_figures(part: Task, true: Represented, random: Represented) -> Iterator[Figure]:
     """All figures.
 
     Args:
         part: the task, or the part of it that was looked at.
         true: networks on true labels.
         random: networks on random labels.
-        fits: machines that were given the inputs.
     """
-    yield from worth_bars(part, true, fits)
+    yield from worth_bars(part, true)
     kinds = {f"true {target_noun(part)}": true, f"random {target_noun(part)}": random}
     yield from _kernel_curves(kinds)
     yield from _cka_curves(kinds)
     yield from _cka_heatmap(kinds)
     yield from _layer_curves(part, kinds)
     yield from _collapse_table(kinds)
-    yield from _random_bars(part, random, fits)
+    yield from _random_bars(part, random)
 
 
-def worth_bars(part: Task, true: Represented, fits: Fits) -> Iterator[Bars]:
+def worth_bars(part: Task, true: Represented) -> Iterator[Bars]:
     """Held-out scores of machines on inputs, on features before training and on features after it."""
     bars: list[tuple[str, Interval, str]] = []
-    for machine, (noun, _) in MACHINES.items():
-        bars.append((f"{noun}, inputs", level(part, fits.heldout[machine]), "inputs"))
+    for machine, noun in MACHINES.items():
+        bars.append((f"{noun}, inputs", level(part, worth_quality(part, true, machine, INPUTS, moment=0)), "inputs"))
         layers = [layer for layer in true.hidden if f"{machine}:{layer}" in true.worth.values]
         for words, moment, group in (("before", 0, "random features"), ("after", -1, "learnt features")):
             for layer in layers:
@@ -94,7 +93,7 @@ def _kernel_curves(kinds: Mapping[str, Represented]) -> Iterator[Curves]:
     for words, own in kinds.items():
         middles, found = velocities(own)
         if found:
-            speeds.append(_line(words, middles, np.stack(list(found.values()))))
+            speeds.append(_line(words, middles, np.stack(list(found.values())), positive=True))
         kernels = own.tangent.values.get("kernel")
         if kernels is not None:
             rows = [[_distance(one, run[0]) for one in run] for run in kernels]
@@ -109,8 +108,8 @@ def _kernel_curves(kinds: Mapping[str, Represented]) -> Iterator[Curves]:
             x_label="epoch",
             y_label="distance per epoch",
             series=tuple(speeds),
-            log_y=all(isinstance(y, float) and y > 0 for line in speeds for y in (*line.y, *line.low)),
-            caption=caption,
+            log_y=True,
+            caption=caption + GEOMETRIC,
         )
     if moved:
         yield Curves(
@@ -208,19 +207,24 @@ def _layer_curves(part: Task, kinds: Mapping[str, Represented]) -> Iterator[Curv
         asked.append(("within", "Whether classes collapse", "spread within classes over that between", 0.0))
     for measure, title, label, shifted in asked:
         series = tuple(
-            _line(f"{_layer_words(layer)}, {words}", own.layers.epochs, _rows(own.layers, measure, layer) + shifted)
+            _line(
+                f"{_layer_words(layer)}, {words}",
+                own.layers.epochs,
+                _rows(own.layers, measure, layer) + shifted,
+                positive=measure == "within",
+            )
             for words, own in kinds.items()
             for layer in evenly(own.names, number=MOST_LAYERS)
         )
-        series = tuple(line for line in series if any(y is not None for y in line.y))
+        series = tuple(line for line in series if line.y)
         if series:
             yield Curves(
                 title=title,
                 x_label="epoch",
                 y_label=label,
                 series=series,
-                log_y=measure == "within" and all(y is None or y > 0 for line in series for y in (*line.y, *line.low)),
-                caption=f"{captions[measure]} Mean over seeds, with 95 % bands.",
+                log_y=measure == "within",
+                caption=f"{captions[measure]} Mean over seeds, with 95 % bands.{GEOMETRIC * (measure == 'within')}",
             )
 
 
@@ -257,8 +261,8 @@ def _mean_at_end(seen: Watched, measure: str, layer: str) -> float | None:
     return float(values[:, -1].mean())
 
 
-def _random_bars(part: Task, random: Represented, fits: Fits) -> Iterator[Bars]:
-    shares = {MACHINES[name][0]: mean_of(own) for name, own in fit_shares(random, fits).items() if own}
+def _random_bars(part: Task, random: Represented) -> Iterator[Bars]:
+    shares = {MACHINES[name]: mean_of(own) for name, own in fit_shares(random).items() if own}
     own = {seed: float(run.curves.train_score[-1]) for seed, run in random.runs.items()}
     if own:
         shares["network"] = mean_of(own)
@@ -267,18 +271,20 @@ def _random_bars(part: Task, random: Represented, fits: Fits) -> Iterator[Bars]:
             title=f"What fits random {target_noun(part)}",
             x_label=f"training {score_name(part)}",
             bars=tuple(bar(words, within_bounds(found), group=words) for words, found in shares.items()),
-            caption="A forest of grown trees; kernel machines after a million steps of gradient descent, on at most "
-            "512 examples; the network in its last epoch. Mean over seeds and draws of labels, with 95 % intervals.",
+            caption="A forest of grown trees, and kernel machines after a million steps of gradient descent, on at "
+            "most 512 examples; the network in its last epoch. Mean over seeds and draws of labels, with 95 % "
+            "intervals.",
         )
 
 
-def _line(name: str, x: np.ndarray, rows: np.ndarray, *, most: float = np.inf) -> Series:
-    points = [mean_of(dict(enumerate(column.tolist()))) for column in rows.T]
-    kept = [
-        (at, within_bounds(point, -np.inf, most))
-        for at, point in zip(x.tolist(), points, strict=True)
-        if point is not NOTHING
-    ]
+def _line(name: str, x: np.ndarray, rows: np.ndarray, *, most: float = np.inf, positive: bool = False) -> Series:
+    """Over seeds, moment by moment; those of which nothing is known are left out."""
+    kept: list[tuple[float, Interval]] = []
+    for at, column in zip(x.tolist(), rows.T.tolist(), strict=True):
+        values = dict(enumerate(column))
+        found = ratio(values, dict.fromkeys(values, 1.0), level=0.95) if positive else mean_of(values)
+        if found.count:
+            kept.append((at, within_bounds(found, -np.inf, most)))
     return band(name, [at for at, _ in kept], [point for _, point in kept])
 
 

@@ -6,17 +6,21 @@ from itertools import accumulate
 from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float
 
 from byrote.core import derive
-from byrote.data import Task, randomise_targets
-from byrote.probing import OUTPUTS, Examined, FeatureWorth, KernelSpeed, Representations, TangentKernels, drawn_places
+from byrote.data import Task
+from byrote.probing import (
+    INPUTS,
+    OUTPUTS,
+    Examined,
+    FeatureWorth,
+    KernelSpeed,
+    Representations,
+    TangentKernels,
+    drawn_places,
+)
 from byrote.records import (
-    Baseline,
     CorruptedLabels,
-    FitSpec,
-    Forest,
-    KernelMachine,
     Labels,
     Learner,
     Run,
@@ -24,17 +28,17 @@ from byrote.records import (
     TrueLabels,
 )
 from byrote.studies.study import Results, StudyBudget, heldout_quality, run_seed, sampled
-from byrote.studies.watching import UNSEEN, Watched, watched
+from byrote.studies.watching import Watched, watched
 from byrote.training import AbstractProbe, Given, batches
 
 STUDY = "representation"
 TRUE, RANDOM = "true", "random"
-MACHINES: Mapping[str, tuple[str, Baseline]] = {
-    "forest": ("forest", Forest()),
-    "gaussian": ("Gaussian kernel machine", KernelMachine(kernel="gaussian")),
-    "laplacian": ("Laplacian kernel machine", KernelMachine(kernel="laplacian")),
+MACHINES: Mapping[str, str] = {
+    "forest": "forest",
+    "gaussian": "Gaussian kernel machine",
+    "laplacian": "Laplacian kernel machine",
 }
-"""By what probes call them: their names, and what they are."""
+"""By what probes call them."""
 HELDOUT = Examined(num_batches=1, batch_size=256)
 TANGENT = Examined(num_batches=1, batch_size=64)
 NUM_BETWEEN = 3
@@ -50,6 +54,8 @@ class Asked(NamedTuple):
     layers: Representations
     tangent: TangentKernels
     worth: FeatureWorth | None
+    inputs: FeatureWorth | None
+    """As `worth`, of the inputs."""
     speed: KernelSpeed | None
 
     @property
@@ -66,6 +72,7 @@ class Represented(NamedTuple):
     layers: Watched
     tangent: Watched
     worth: Watched
+    inputs: Watched
     speed: Watched
 
     @property
@@ -81,16 +88,7 @@ class Represented(NamedTuple):
     @property
     def reasons(self) -> list[str]:
         """Why something could not be measured."""
-        return [seen.reason for seen in (self.layers, self.tangent, self.worth, self.speed) if seen.reason]
-
-
-@final
-class Fits(NamedTuple):
-    """Machines that were given the inputs: how good each is on held-out examples, and what it fits, by seed."""
-
-    heldout: Mapping[str, Mapping[int, Float[np.ndarray, "example"]]]
-    random_fit: Mapping[int, float]
-    """Share of random labels that a forest fits."""
+        return [seen.reason for seen in (self.layers, self.tangent, self.worth, self.inputs, self.speed) if seen.reason]
 
 
 def run_specs(kind: str, task: Task, learner: Learner, budget: StudyBudget) -> tuple[RunSpec, ...]:
@@ -112,29 +110,6 @@ def run_specs(kind: str, task: Task, learner: Learner, budget: StudyBudget) -> t
     return tuple(specs)
 
 
-def fit_specs(task: Task, budget: StudyBudget) -> dict[str, tuple[FitSpec, ...]]:
-    """Machines that are given the inputs, a fit for every seed; the forest on random labels, too."""
-    seeds = [run_seed(budget, index) for index in range(budget.runs)]
-    found = {
-        name: tuple(
-            FitSpec(task=task.fingerprint, baseline=baseline, seed=seed, sample=budget.sample, evaluate_train=False)
-            for seed in seeds
-        )
-        for name, (_, baseline) in MACHINES.items()
-    }
-    random = tuple(
-        FitSpec(
-            task=task.fingerprint,
-            baseline=Forest(),
-            seed=seed,
-            labels=_labels(RANDOM, seed),
-            sample=budget.sample,
-        )
-        for seed in seeds
-    )
-    return found | {RANDOM: random}
-
-
 def asked(kind: str, task: Task, learner: Learner, budget: StudyBudget) -> Asked:
     """What networks of one kind of labels have to compute."""
     ends = epoch_ends(task, learner, budget)
@@ -143,6 +118,7 @@ def asked(kind: str, task: Task, learner: Learner, budget: StudyBudget) -> Asked
         layers=Representations(at=at, heldout=HELDOUT, optional=True),
         tangent=TangentKernels(at=at, examined=TANGENT, optional=True),
         worth=FeatureWorth(at=Given(steps=(0, total)), optional=True) if kind == TRUE else None,
+        inputs=FeatureWorth(at=Given(steps=(0,)), inputs=True, optional=True) if kind == TRUE else None,
         speed=KernelSpeed(at=Given(steps=(0,)), optional=True) if kind == RANDOM else None,
     )
 
@@ -159,7 +135,7 @@ def looked_at(epochs: int) -> tuple[int, ...]:
     """After which epochs: the first two and the last two, and a few between, closer together early.
 
     >>> looked_at(40), looked_at(2)
-    ((0, 1, 2, 4, 9, 19, 39, 40), (0, 1, 2))
+    ((0, 1, 2, 4, 8, 18, 39, 40), (0, 1, 2))
     """
     between = np.geomspace(2, max(2, epochs - 1), NUM_BETWEEN + 2)[1:-1].astype(int).tolist() if epochs > 3 else []
     return tuple(sorted({0, *(epoch for epoch in (1, 2, *between, epochs - 1, epochs) if 0 < epoch <= epochs)}))
@@ -174,28 +150,10 @@ def represented(kind: str, results: Results, budget: StudyBudget) -> Represented
         runs={run.spec.seed: run for run in runs},
         layers=watched(runs, own.layers),
         tangent=watched(runs, own.tangent),
-        worth=watched(runs, own.worth) if own.worth else UNSEEN,
-        speed=watched(runs, own.speed) if own.speed else UNSEEN,
+        worth=watched(runs, own.worth),
+        inputs=watched(runs, own.inputs),
+        speed=watched(runs, own.speed),
     )
-
-
-def fitted(part: Task, results: Results, budget: StudyBudget) -> Fits:
-    """What came of the machines that were given the inputs."""
-    specs = fit_specs(results.task, budget)
-    heldout = {
-        name: {
-            spec.seed: heldout_quality(part, results.fits[spec].test_outputs)
-            for spec in specs[name]
-            if spec in results.fits
-        }
-        for name in MACHINES
-    }
-    random: dict[int, float] = {}
-    for spec in specs[RANDOM]:
-        outputs = results.fits[spec].train_outputs if spec in results.fits else None
-        if outputs is not None:
-            random[spec.seed] = _fit(part, spec, outputs)
-    return Fits(heldout, random)
 
 
 def worth_quality(part: Task, own: Represented, machine: str, layer: str, *, moment: int) -> dict[int, np.ndarray]:
@@ -205,11 +163,11 @@ def worth_quality(part: Task, own: Represented, machine: str, layer: str, *, mom
         part: the task, or the part of it that was looked at.
         own: what networks say.
         machine: one of `MACHINES`.
-        layer: a hidden one.
+        layer: a hidden one, or that of the inputs.
         moment: 0 before training, −1 after it.
     """
     scale, mean = (float(part.train.y.std()), float(part.train.y.mean())) if part.regression else (1.0, 0.0)
-    said = own.worth.of(f"{machine}:{layer}")
+    said = (own.inputs if layer == INPUTS else own.worth).of(f"{machine}:{layer}")
     return {seed: heldout_quality(part, answers[moment] * scale + mean) for seed, answers in said.items()}
 
 
@@ -227,12 +185,3 @@ def longer(spec: RunSpec, kind: str) -> tuple[RunSpec, ...]:
 
 def _labels(kind: str, seed: int) -> Labels:
     return TrueLabels() if kind == TRUE else CorruptedLabels(fraction=1.0, draw=derive(seed, "random labels"))
-
-
-def _fit(part: Task, spec: FitSpec, outputs: Float[np.ndarray, "example output"]) -> float:
-    """Accuracy, or R², on the targets that it was fitted to."""
-    targets = randomise_targets(part, spec.labels).targets
-    if part.regression:
-        return 1 - float(np.square(outputs[:, 0] - targets).mean() / targets.var())
-    own = np.arange(outputs.shape[1]) == targets[:, None]
-    return float((outputs[own] > np.where(own, -np.inf, outputs).max(1)).mean())

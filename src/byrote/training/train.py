@@ -181,6 +181,7 @@ class _Together:
             regression=recording.regression,
             skeleton=self._skeleton,
             scales=self._scales,
+            seeds=tuple(spec.seed for spec in self._specs),
         )
         for probe in self._probes:
             probe.call_if_due(moment)
