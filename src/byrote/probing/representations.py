@@ -104,7 +104,7 @@ def _measured(seen: _Seen, *, regression: bool) -> Iterator[tuple[str, np.ndarra
     """Of one network."""
     answers = seen.answers.cpu().double()
     for name, features in seen.heldout.items():
-        wide = features.cpu().double()
+        wide = _scaled(features)
         yield f"root:{name}", _root(wide).astype(np.float32)
         rank = effective_rank(wide)
         yield f"rank:{name}", _number(rank.entropy)
@@ -119,7 +119,7 @@ def _measured(seen: _Seen, *, regression: bool) -> Iterator[tuple[str, np.ndarra
 def _collapsed(name: str, seen: _Seen) -> Iterator[tuple[str, np.ndarray]]:
     is_last = bool(seen.layers) and name == seen.layers[-1]
     found = neural_collapse(
-        seen.trained[name],
+        _scaled(seen.trained[name]),
         seen.targets,
         weights=seen.weights if is_last else None,
         outputs=seen.trained[OUTPUTS],
@@ -132,11 +132,17 @@ def _answers(true: Shaped[Tensor, "example"], *, num_outputs: int, regression: b
     return true[:, None].double() if regression else nn.functional.one_hot(true, num_outputs).double()
 
 
+def _scaled(features: Float[Tensor, "example _"]) -> Float[Tensor, "example _"]:
+    """In units of the largest number, which changes nothing that is measured and lets no square overflow."""
+    wide = features.cpu().double()
+    largest = float(wide.abs().max()) if wide.numel() else 0.0
+    return wide / largest if np.isfinite(largest) and largest > 0 else wide
+
+
 def _root(features: Float[Tensor, "example _"]) -> Float[np.ndarray, "example direction"]:
     """As few columns as possible, with the same inner products between rows; centred, of length 1 in all."""
-    scale = float(features.abs().max())
-    centred = (features / scale - (features / scale).mean(0)).numpy() if scale > 0 else features.numpy()
-    length = float(np.linalg.norm(centred)) if np.isfinite(scale) else np.nan
+    centred = (features - features.mean(0)).numpy()
+    length = float(np.linalg.norm(centred))
     if not length > 0:
         return np.full((len(centred), min(centred.shape)), np.nan)
     vectors, values, _ = np.linalg.svd(centred / length, full_matrices=False)

@@ -35,7 +35,7 @@ class TangentKernels(AbstractProbe):
         return self.at.of(total)
 
     def __call__(self, moment: Moment) -> Mapping[str, Shaped[Tensor, "run ..."]]:
-        """`kernel` [run, example, other_example]: Θ_ij = Σ_a ⟨J_ia, J_ja⟩ as from `empirical_ntk`; NaN of a network that
+        """`kernel` [run, example, other_example]: Θ_ij = Σ_a ⟨J_ia, J_ja⟩ as from `empirical_ntk`; NaN where a network
         diverged.
         """
         return attempt(lambda: self._computed(moment), num_runs=len(moment.targets), optional=self.optional)
