@@ -61,7 +61,7 @@ def hidden_layers(module: nn.Module, x: Float[Tensor, "example ..."]) -> tuple[s
     once = [call for call in found if names.count(call.name) == 1 and call.outputs.shape[:1] == x.shape[:1]]
     changing = [call for call in once if not isinstance(call.module, SHAPING)]
     kept = [call.name for call, after in pairwise(changing) if not _stands_for(after, call)]
-    if changing and not torch.equal(changing[-1].outputs.flatten(1), outputs.reshape(len(x), -1)):
+    if changing and not _equal(changing[-1].outputs, outputs):
         kept.append(changing[-1].name)
     return evenly(kept, number=MOST_LAYERS)
 
@@ -109,6 +109,11 @@ def layer_features(
 def _note(found: list[_Called], name: str, module: nn.Module, inputs: object, outputs: object) -> None:
     if isinstance(outputs, Tensor) and outputs.ndim:
         found.append(_Called(name, module, outputs.detach().clone()))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """But for their shape; of a network that diverged, too."""
+    return torch.equal(one.flatten().nan_to_num(), other.flatten().nan_to_num())
 
 
 def _stands_for(after: _Called, call: _Called) -> bool:
