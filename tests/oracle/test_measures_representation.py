@@ -8,7 +8,8 @@ import torch
 from scipy.stats import ortho_group
 from torch import Tensor
 
-from byrote.measures import effective_rank, neural_collapse, ridge_left_out, with_norms_of
+from byrote.measures import effective_rank, neural_collapse, ridge_left_out
+from byrote.models import with_norms_of
 from curved import normal
 
 

@@ -132,7 +132,6 @@ from byrote.measures.memorisation import (
     per_run_mean,
 )
 from byrote.measures.neural_collapse import NeuralCollapse, neural_collapse
-from byrote.measures.norms import with_norms_of
 from byrote.measures.passes import (
     CriticalSamples,
     Heldout,
@@ -359,5 +358,4 @@ __all__ = [
     "travel",
     "two_batch_noise_scale",
     "typical_distance",
-    "with_norms_of",
 ]
