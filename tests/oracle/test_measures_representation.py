@@ -151,3 +151,14 @@ def test_lengths_are_those_at_the_start_and_directions_those_of_now() -> None:
 def test_lengths_of_another_network_are_refused() -> None:
     with pytest.raises(ValueError, match="others for weight"):
         with_norms_of({"weight": torch.ones(2)}, {"weight": torch.ones(3)})
+
+
+def test_classes_that_mean_almost_nothing_collapse_no_further_than_others() -> None:
+    """Random labels: the class means lie close together, far from 0, and have one direction less than classes."""
+    rng = np.random.default_rng(0)
+    features = torch.tensor(1e3 + rng.normal(size=(400, 30)))
+    targets = torch.tensor(np.arange(400) % 10)
+    far, near = (neural_collapse(own, targets).within for own in (features, features - 1e3))
+    assert near is not None
+    assert far == pytest.approx(near, rel=1e-6)
+    assert 1 < near < 1000

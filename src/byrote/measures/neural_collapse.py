@@ -114,7 +114,9 @@ def _within(features: Float[np.ndarray, "example feature"], classes: _Classes) -
     """In the plane of the class means, where Σ_B⁺ has all it has: nothing of size feature × feature is made."""
     number = len(classes.means)
     _, values, directions = np.linalg.svd(classes.centred, full_matrices=False)
-    kept = values > values[0] * number * np.finfo(np.float64).eps
+    scale = max(float(values[0]), float(np.linalg.norm(classes.means)))  # What centring rounds is of this size.
+    kept = values > scale * number * np.finfo(np.float64).eps
+    kept[number - 1 :] = False  # Centred means have one direction less than there are classes.
     along = (features - classes.means[classes.member]) @ directions[kept].T
     return float((np.square(along).mean(0) / (values[kept] ** 2 / number)).sum() / number)
 
