@@ -74,6 +74,8 @@ APART = {
         "kernel-velocity-falls",
         "baselines-fit-random-labels",
         "laplacian-fits-random-labels-faster",
+        "pretraining-changes-speed",
+        "rescaled-pretraining-changes-speed",
     },
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }

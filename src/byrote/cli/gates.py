@@ -51,6 +51,8 @@ CLAIMS = {
         "kernel-velocity-falls",
         "baselines-fit-random-labels",
         "laplacian-fits-random-labels-faster",
+        "pretraining-changes-speed",
+        "rescaled-pretraining-changes-speed",
     ),
     "worth": ("memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"),
 }

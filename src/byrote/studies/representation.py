@@ -6,17 +6,22 @@ from typing import ClassVar, final
 
 from byrote.data import Task
 from byrote.records import Finding, Learner, RunSpec, Section
+from byrote.studies.pretraining import pretraining_curves, pretraining_findings
 from byrote.studies.representation_claims import representation_findings
 from byrote.studies.representation_figures import representation_figures
 from byrote.studies.representation_runs import (
+    AFTER,
     HELDOUT,
+    KINDS,
     RANDOM,
+    RESCALED,
     STUDY,
     TANGENT,
     TRUE,
     Represented,
-    asked,
+    finished,
     longer,
+    probes_of,
     represented,
     run_specs,
 )
@@ -38,7 +43,7 @@ TOLD = ("forest-gains-from-features", "training-improves-features", "kernel-velo
 @dataclass(frozen=True, kw_only=True)
 class Representation(AbstractStudy):
     """Give kernels and forests a network's features in the place of its inputs, and follow how features, and the
-    tangent kernel, change while networks learn true labels and random ones.
+    tangent kernel, change while networks learn true labels, random ones, and true ones after those.
     """
 
     name: ClassVar[str] = STUDY
@@ -47,14 +52,16 @@ class Representation(AbstractStudy):
     question: ClassVar[str] = "What do kernels and forests lack?"
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
-        """A network on true and one on random labels for the first seed, then for the second, and so on."""
-        columns = {kind: run_specs(kind, task, learner, budget) for kind in (TRUE, RANDOM)}
-        probes = {kind: asked(kind, task, learner, budget).probes for kind in columns}
+        """A network on true labels, one on random ones and two on true ones after those for the first seed, then for
+        the second, and so on.
+        """
+        columns = {kind: run_specs(kind, task, learner, budget) for kind in KINDS}
+        probes = {kind: probes_of(kind, task, learner, budget) for kind in columns}
         ordered = [(kind, specs[index]) for index in range(budget.runs) for kind, specs in columns.items()]
         return Plan(
             tuple(spec for _, spec in ordered),
             (),
-            probes={spec: probes[kind] for kind, spec in ordered},
+            probes={spec: probes[kind] for kind, spec in ordered if probes[kind]},
             alongside={spec: longer(spec, kind) for kind, spec in ordered},
         )
 
@@ -66,16 +73,15 @@ class Representation(AbstractStudy):
         """What features are worth, and how they came about."""
         part = sampled_part(results.task, budget.sample)
         true, random = (represented(kind, results, budget) for kind in (TRUE, RANDOM))
-        findings = representation_findings(part, true, random)
-        specs = tuple(
-            spec for kind in (TRUE, RANDOM) for spec in run_specs(kind, results.task, results.learner, budget)
-        )
+        begun = {kind: finished(kind, results, budget) for kind in (TRUE, AFTER, RESCALED)}
+        findings = (*representation_findings(part, true, random), *pretraining_findings(part, begun))
+        specs = tuple(spec for kind in KINDS for spec in run_specs(kind, results.task, results.learner, budget))
         section = Section(
             study=self.name,
             title=self.question,
             summary=_summary(findings),
             findings=findings,
-            figures=tuple(representation_figures(part, true, random)),
+            figures=(*representation_figures(part, true, random), *pretraining_curves(part, begun)),
             notes=(*_notes(results.task, part, true, random, budget), *results.lost(specs)),
         )
         return Outcome(section, None)
@@ -89,7 +95,8 @@ def _summary(findings: Sequence[Finding]) -> str:
 def _notes(task: Task, part: Task, true: Represented, random: Represented, budget: StudyBudget) -> Iterator[str]:
     yield (
         "A forest and a Gaussian kernel machine are given the same features in the place of the same inputs; the "
-        "intervals of these two claims are widened so that both hold together with 95 %."
+        "intervals of these two claims are widened so that both hold together with 95 %, and so are those of the two "
+        "about training on random ones first."
     )
     heldout, tangent = (examined.of(len(part.test))[1] for examined in (HELDOUT, TANGENT))
     yield (

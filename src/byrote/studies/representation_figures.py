@@ -155,7 +155,7 @@ def _cka_heatmap(kinds: Mapping[str, Represented]) -> Iterator[Heatmap]:
     true, *_ = kinds.values()
     for words, moment, own in (
         ("start", 0, true),
-        *((words, -1, own) for words, own in kinds.items()),
+        *((words.split()[0], -1, own) for words, own in kinds.items()),
     ):
         for layer in evenly(own.names, number=MOST_LAYERS):
             roots = {seed: run[moment] for seed, run in list(own.layers.of(f"root:{layer}").items())[:MOST_SEEDS]}

@@ -25,6 +25,7 @@ from byrote.records import (
     Learner,
     Run,
     RunSpec,
+    TrueAfterRandom,
     TrueLabels,
 )
 from byrote.studies.study import Results, StudyBudget, heldout_quality, run_seed, sampled
@@ -32,7 +33,10 @@ from byrote.studies.watching import Watched, watched
 from byrote.training import AbstractProbe, Given, batches
 
 STUDY = "representation"
-TRUE, RANDOM = "true", "random"
+TRUE, RANDOM, AFTER, RESCALED = "true", "random", "after", "rescaled"
+KINDS = (TRUE, RANDOM, AFTER, RESCALED)
+"""Of what networks learn: true labels, random ones, and true ones after those, as they are or with the lengths of
+weights restored."""
 MACHINES: Mapping[str, str] = {
     "forest": "forest",
     "gaussian": "Gaussian kernel machine",
@@ -43,8 +47,8 @@ HELDOUT = Examined(num_batches=1, batch_size=256)
 TANGENT = Examined(num_batches=1, batch_size=64)
 NUM_BETWEEN = 3
 """Moments between the second epoch and the last but one."""
-AS_LONG = {TRUE: 3, RANDOM: 1}
-"""Trainings of the same network that measuring takes as long as. Measured on digits."""
+AS_LONG = {TRUE: 3, RANDOM: 1, AFTER: 1, RESCALED: 1}
+"""Trainings of the same network that measuring, or the training before, takes as long as. Measured on digits."""
 
 
 @final
@@ -141,13 +145,24 @@ def looked_at(epochs: int) -> tuple[int, ...]:
     return tuple(sorted({0, *(epoch for epoch in (1, 2, *between, epochs - 1, epochs) if 0 < epoch <= epochs)}))
 
 
+def probes_of(kind: str, task: Task, learner: Learner, budget: StudyBudget) -> tuple[AbstractProbe, ...]:
+    """What networks of one kind have to compute; of those that learn true labels after random ones curves suffice."""
+    return asked(kind, task, learner, budget).probes if kind in (TRUE, RANDOM) else ()
+
+
+def finished(kind: str, results: Results, budget: StudyBudget) -> dict[int, Run]:
+    """The networks of one kind, by seed."""
+    runs = results.completed(run_specs(kind, results.task, results.learner, budget))
+    return {run.spec.seed: run for run in runs}
+
+
 def represented(kind: str, results: Results, budget: StudyBudget) -> Represented:
     """What came of the networks of one kind of labels."""
     task, learner = results.task, results.learner
-    runs = results.completed(run_specs(kind, task, learner, budget))
-    own = asked(kind, task, learner, budget)
+    found = finished(kind, results, budget)
+    runs, own = list(found.values()), asked(kind, task, learner, budget)
     return Represented(
-        runs={run.spec.seed: run for run in runs},
+        runs=found,
         layers=watched(runs, own.layers),
         tangent=watched(runs, own.tangent),
         worth=watched(runs, own.worth),
@@ -184,4 +199,7 @@ def longer(spec: RunSpec, kind: str) -> tuple[RunSpec, ...]:
 
 
 def _labels(kind: str, seed: int) -> Labels:
-    return TrueLabels() if kind == TRUE else CorruptedLabels(fraction=1.0, draw=derive(seed, "random labels"))
+    draw = derive(seed, "random labels")
+    if kind in (AFTER, RESCALED):
+        return TrueAfterRandom(draw=draw, rescaled=kind == RESCALED)
+    return TrueLabels() if kind == TRUE else CorruptedLabels(fraction=1.0, draw=draw)
