@@ -69,6 +69,16 @@ CLAIMS = {
         "seeds-share-a-basin",
         "matched-seeds-share-a-basin",
     },
+    "representation": {
+        "forest-gains-from-features",
+        "kernel-gains-from-features",
+        "training-improves-features",
+        "kernel-velocity-falls",
+        "baselines-fit-random-labels",
+        "laplacian-fits-random-labels-faster",
+        "pretraining-changes-speed",
+        "rescaled-pretraining-changes-speed",
+    },
     "worth": {"memorised-examples-matter", "dropping-suspects-helps", "correcting-suspects-helps"},
 }
 DIFFICULTY = (

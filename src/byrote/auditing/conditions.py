@@ -17,6 +17,7 @@ from byrote.records import (
     Sample,
     ShuffledInputs,
     Subset,
+    TrueAfterRandom,
     TrueInputs,
     TrueLabels,
 )
@@ -75,6 +76,8 @@ def _labels(labels: Labels) -> str:
             return f"{100 * fraction:g} % random labels"
         case ReplacedLabels(positions=positions):
             return f"{len(positions):,} suggested labels" if positions else "suggested labels"
+        case TrueAfterRandom(rescaled=rescaled):
+            return f"true labels after random ones{', lengths of weights restored' if rescaled else ''}"
         case _:
             assert_never(labels)
 

@@ -15,6 +15,7 @@ from byrote.records import (
     RandomInputs,
     ReplacedLabels,
     ShuffledInputs,
+    TrueAfterRandom,
     TrueInputs,
     TrueLabels,
 )
@@ -44,7 +45,7 @@ def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
     """
     true = task.train.y
     match labels:
-        case TrueLabels():
+        case TrueLabels() | TrueAfterRandom():
             return RandomisedTargets(true.copy(), np.zeros(len(true), bool))
         case CorruptedLabels():
             rng = np.random.default_rng(derive(labels.draw, "labels"))

@@ -1,6 +1,6 @@
 """Pure functions of arrays: what the runs leave behind, turned into scores, tests and intervals."""
 
-from byrote.measures.cka import Cka, linear_cka
+from byrote.measures.cka import Cka, CkaMap, cka_map, linear_cka, target_alignment
 from byrote.measures.curvature import (
     AbstractMatrix,
     Barrier,
@@ -33,6 +33,8 @@ from byrote.measures.curvature import (
     SpectralDensity,
     SplitPath,
     SplitSurface,
+    TangentKernel,
+    TangentKind,
     TraceEstimate,
     TrajectoryPlane,
     adam_scale,
@@ -44,6 +46,7 @@ from byrote.measures.curvature import (
     curvature_variance,
     dinh_rescaled,
     draw_batches,
+    empirical_ntk,
     filter_normalised,
     fisher_trace,
     gradient_alignment,
@@ -77,6 +80,7 @@ from byrote.measures.duplicates import (
     repeated,
     typical_distance,
 )
+from byrote.measures.effective_rank import EffectiveRank, effective_rank
 from byrote.measures.efficient import Chance, EfficientMemorisation, efficient_memorisation
 from byrote.measures.first_epoch import FirstEpochDifficulty, first_epoch_difficulty
 from byrote.measures.gini import gini
@@ -87,6 +91,22 @@ from byrote.measures.intervals import (
     mean_interval,
     proportion_interval,
     slope_interval,
+)
+from byrote.measures.kernels import (
+    KernelDescent,
+    KernelDistance,
+    KernelDistances,
+    KernelVelocity,
+    StepsToFit,
+    blocked_kernel_descent,
+    conjugate_kernel,
+    kernel_descent,
+    kernel_distance,
+    kernel_distances,
+    kernel_matrix,
+    kernel_velocity,
+    median_distance,
+    steps_to_fit,
 )
 from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
 from byrote.measures.leave_one_out import leave_one_out
@@ -112,6 +132,7 @@ from byrote.measures.memorisation import (
     memorisation,
     per_run_mean,
 )
+from byrote.measures.neural_collapse import NeuralCollapse, neural_collapse
 from byrote.measures.passes import (
     CriticalSamples,
     Heldout,
@@ -129,6 +150,7 @@ from byrote.measures.passes import (
 )
 from byrote.measures.permutation import PermutationTest, mcnemar, p_value, relabelling_test, sign_flip_test
 from byrote.measures.prediction_depth import PredictionDepth, prediction_depth
+from byrote.measures.ridge import ridge_left_out
 from byrote.measures.suspicion import LabelSuspicion, label_suspicion, residual_suspicion
 from byrote.measures.target_columns import TargetColumn, target_columns
 from byrote.measures.threshold_samples import AumFlags, aum_flags, threshold_samples
@@ -158,12 +180,14 @@ __all__ = [
     "Catch",
     "Chance",
     "Cka",
+    "CkaMap",
     "Correct",
     "CriticalSamples",
     "CurvatureVariance",
     "DataMap",
     "Directions",
     "Drawn",
+    "EffectiveRank",
     "EfficientMemorisation",
     "EigenPairs",
     "Eigenvalues",
@@ -179,6 +203,10 @@ __all__ = [
     "Hessian",
     "InfluencePairs",
     "Interpolation",
+    "KernelDescent",
+    "KernelDistance",
+    "KernelDistances",
+    "KernelVelocity",
     "LabelErrors",
     "LabelSuspicion",
     "Likelihood",
@@ -189,6 +217,7 @@ __all__ = [
     "Matching",
     "MembershipRisk",
     "Nearest",
+    "NeuralCollapse",
     "NoiseScale",
     "Objective",
     "OutputJacobian",
@@ -207,6 +236,9 @@ __all__ = [
     "SplitSurface",
     "Status",
     "StepReach",
+    "StepsToFit",
+    "TangentKernel",
+    "TangentKind",
     "TargetColumn",
     "TraceEstimate",
     "TrajectoryPlane",
@@ -218,12 +250,15 @@ __all__ = [
     "aum_flags",
     "binary_answers",
     "block_eigenvalues",
+    "blocked_kernel_descent",
     "break_even",
     "caught_at",
+    "cka_map",
     "class_answers",
     "closeness",
     "coincidence_rate",
     "combined_interval",
+    "conjugate_kernel",
     "critical_samples",
     "critical_step",
     "critical_step_between",
@@ -234,8 +269,10 @@ __all__ = [
     "data_map",
     "dinh_rescaled",
     "draw_batches",
+    "effective_rank",
     "efficient_memorisation",
     "el2n",
+    "empirical_ntk",
     "error_bound",
     "exact_duplicates",
     "filter_normalised",
@@ -256,6 +293,11 @@ __all__ = [
     "input_curvature",
     "input_gradient_norms",
     "interpolate",
+    "kernel_descent",
+    "kernel_distance",
+    "kernel_distances",
+    "kernel_matrix",
+    "kernel_velocity",
     "keskar_sharpness",
     "knn_shapley",
     "knn_shapley_regression",
@@ -274,10 +316,12 @@ __all__ = [
     "match_weights",
     "mcnemar",
     "mean_interval",
+    "median_distance",
     "membership_risk",
     "memorisation",
     "near_duplicates",
     "nearest",
+    "neural_collapse",
     "noise_scale",
     "number_answers",
     "output_jacobian",
@@ -297,6 +341,7 @@ __all__ = [
     "repeated",
     "residual_errors",
     "residual_suspicion",
+    "ridge_left_out",
     "right_class",
     "rmia",
     "roc",
@@ -307,6 +352,8 @@ __all__ = [
     "spectral_density",
     "stability_limit",
     "stability_ratio",
+    "steps_to_fit",
+    "target_alignment",
     "target_columns",
     "threshold_samples",
     "top_eigenvalues",

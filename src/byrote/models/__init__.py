@@ -2,6 +2,7 @@
 
 from byrote.models.build import build
 from byrote.models.catalogue import MODELS, CatalogueEntry, Shape, cnn, linear, mlp, named_model
+from byrote.models.norms import with_norms_of
 from byrote.records import custom
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "linear",
     "mlp",
     "named_model",
+    "with_norms_of",
 ]

@@ -91,6 +91,7 @@ from byrote.records.specs import (
     Sample,
     ShuffledInputs,
     Subset,
+    TrueAfterRandom,
     TrueInputs,
     TrueLabels,
 )
@@ -179,6 +180,7 @@ __all__ = [
     "TextContent",
     "Trace",
     "Trajectory",
+    "TrueAfterRandom",
     "TrueInputs",
     "TrueLabels",
     "Verdict",

@@ -54,7 +54,22 @@ class ReplacedLabels:
             raise ValueError(f"Expected {len(self.positions)} targets, one for each position, got {len(self.targets)}.")
 
 
-Labels = TrueLabels | CorruptedLabels | ReplacedLabels
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrueAfterRandom:
+    """The training targets as they are, learnt by a network that was first trained, by the same recipe, on random ones.
+
+    What a run leaves behind is of its second training alone (Maennel et al. 2020).
+    """
+
+    draw: int
+    """Which random targets, as in `CorruptedLabels`."""
+    rescaled: bool = False
+    """Whether between the two every parameter gets the length back that it had before the first."""
+    kind: Literal["true-after-random"] = "true-after-random"
+
+
+Labels = TrueLabels | CorruptedLabels | ReplacedLabels | TrueAfterRandom
 
 
 @final

@@ -20,3 +20,5 @@ BREAK_EVEN = "Jastrzębski et al. 2020, The break-even point on optimization tra
 EXPLOSION = "Jastrzębski et al. 2021, Catastrophic Fisher explosion: early phase Fisher matrix impacts generalization, https://arxiv.org/abs/2012.14193"
 COHEN = "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, https://arxiv.org/abs/2103.00065"
 GOLATKAR = "Golatkar et al. 2019, Time matters in regularizing deep networks, https://arxiv.org/abs/1905.13277"
+MAENNEL = "Maennel et al. 2020, What do neural networks learn when trained with random labels?, https://arxiv.org/abs/2006.10455"
+FORT = "Fort et al. 2020, Deep learning versus kernel learning, https://arxiv.org/abs/2010.15110"

@@ -9,11 +9,24 @@ from byrote.studies.membership import Membership
 from byrote.studies.memorisation import Memorisation
 from byrote.studies.minima import Minima
 from byrote.studies.random_data import RandomData
+from byrote.studies.representation import Representation
 from byrote.studies.study import AbstractStudy
 from byrote.studies.worth import Worth
 
 STUDIES: Registry[type[AbstractStudy]] = Registry("study")
-for study in (RandomData, Lookup, Memorisation, Membership, Labels, Worth, Difficulty, EarlyPhase, Minima):
+ALL = (
+    RandomData,
+    Lookup,
+    Memorisation,
+    Membership,
+    Labels,
+    Worth,
+    Difficulty,
+    EarlyPhase,
+    Minima,
+    Representation,
+)
+for study in ALL:
     STUDIES.add(study.name)(study)
 
 AUDITED = ("random-data", "lookup", "memorisation", "membership")

@@ -44,6 +44,9 @@ class Moment(NamedTuple):
     """By what Adam divided its last step, √v̂ + ε, by the names of the trained parameters; empty for SGD, and before the
     first step."""
 
+    seeds: tuple[int, ...] = ()
+    """Of each run: what a probe draws from it is the same whatever runs train together."""
+
     def modules(self) -> Iterator[nn.Module]:
         """Every run's network in turn, as its author wrote it, with its weights of now; one object, filled anew."""
         state = self.networks.state()

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
 
-from byrote.records import Run, RunSpec
+from byrote.models import with_norms_of
+from byrote.records import CorruptedLabels, Run, RunSpec, TrueAfterRandom
 from byrote.training.draws import run_keys
 from byrote.training.learn import Lesson, learn
 from byrote.training.losses import batch_shares
@@ -94,6 +96,7 @@ class _Together:
         self._epochs = batches(specs[0], num_examples=len(data.train_x))
         total, device = sum(map(len, self._epochs)), data.train_x.device
         modules = [make_network(spec, data, seed=spec.seed) for spec in specs]
+        _pretrain(modules, specs, data, path=path)
         self._networks = networks_of(
             path.method,
             modules,
@@ -113,6 +116,12 @@ class _Together:
         if len({probe.key for probe in probes}) < len(probes):
             raise ValueError(f"Expected different probes, got {', '.join(probe.key for probe in probes)}.")
         self._probes = [ProbeRecord(probe, total=total, num_runs=len(specs)) for probe in probes]
+
+    def weights(self) -> Mapping[str, Shaped[Tensor, "run ..."]]:
+        """Parameters and buffers after training; nothing else is kept."""
+        for epoch in range(len(self._epochs)):
+            self._train_epoch(epoch)
+        return self._networks.state()
 
     def train(self, *, on_epoch: OnEpoch, keep_weights: bool) -> list[Run]:
         """From the first step to the records."""
@@ -181,6 +190,26 @@ class _Together:
             regression=recording.regression,
             skeleton=self._skeleton,
             scales=self._scales,
+            seeds=tuple(spec.seed for spec in self._specs),
         )
         for probe in self._probes:
             probe.call_if_due(moment)
+
+
+def _pretrain(modules: Sequence[nn.Module], specs: Sequence[RunSpec], data: TrainingData, *, path: Path) -> None:
+    """Train those networks on random targets that start from there."""
+    begun = [
+        (module, spec, spec.labels)
+        for module, spec in zip(modules, specs, strict=True)
+        if isinstance(spec.labels, TrueAfterRandom)
+    ]
+    if not begun:
+        return
+    before = [replace(spec, labels=CorruptedLabels(fraction=1.0, draw=labels.draw)) for _, spec, labels in begun]
+    state = _Together(before, data, path=path, probes=()).weights()
+    for row, (module, _, labels) in enumerate(begun):
+        own = {name: part[row].cpu() for name, part in state.items()}
+        if labels.rescaled:
+            start = {name: part.detach() for name, part in module.named_parameters()}
+            own |= with_norms_of({name: own[name] for name in start}, start)
+        module.load_state_dict(own)

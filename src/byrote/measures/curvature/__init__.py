@@ -41,6 +41,7 @@ from byrote.measures.curvature.rescaling import dinh_rescaled
 from byrote.measures.curvature.sharpest import SharpestStep, sharpest_step
 from byrote.measures.curvature.sharpness import Sharpness, adaptive_sharpness, keskar_sharpness, sam_sharpness
 from byrote.measures.curvature.surfaces import LossSurface, Raster, SplitSurface, loss_surface, raster_of
+from byrote.measures.curvature.tangent import TangentKernel, TangentKind, empirical_ntk
 from byrote.measures.curvature.traces import TraceEstimate, curvature_trace, fisher_trace
 
 __all__ = [
@@ -76,6 +77,8 @@ __all__ = [
     "SpectralDensity",
     "SplitPath",
     "SplitSurface",
+    "TangentKernel",
+    "TangentKind",
     "TraceEstimate",
     "TrajectoryPlane",
     "adam_scale",
@@ -87,6 +90,7 @@ __all__ = [
     "curvature_variance",
     "dinh_rescaled",
     "draw_batches",
+    "empirical_ntk",
     "filter_normalised",
     "fisher_trace",
     "gradient_alignment",

@@ -209,16 +209,17 @@ def output_jacobian(
     model = unwrapped(model)
     weights = Weights(model, parameters)
     with borrowed(model, device=weights.device), weights.alone():
-        outputs = _tried_out(model, x)
+        outputs = tried_outputs(model, x)
         like = torch.empty(0, dtype=weights.dtype, device=weights.device)
         rows = Rows(outputs.numel(), width=len(weights), like=like, memory=memory)
-        for part in _jacobians(model, weights, x, outputs.shape[1]):
+        together = go_together(model, weights, x)
+        for part in jacobian_blocks(model, weights, x, num_outputs=outputs.shape[1], together=together):
             rows.extend(part.flatten(0, 1))
     return OutputJacobian(rows, outputs)
 
 
 @torch.no_grad()
-def _tried_out(model: nn.Module, x: Tensor) -> Float[Tensor, "example output"]:
+def tried_outputs(model: nn.Module, x: Tensor) -> Float[Tensor, "example output"]:
     """Outputs of all examples, which must not depend on one another, or on chance."""
     before = random_states(x.device)
     first = x[: -(-len(x) // 2)]
@@ -242,18 +243,19 @@ def _same(one: Tensor, two: Tensor) -> bool:
     return torch.allclose(one, two, rtol=close, atol=close * float(two.abs().max()), equal_nan=True)
 
 
-def _jacobians(
-    model: nn.Module, weights: Weights, x: Tensor, num_outputs: int
+def jacobian_blocks(
+    model: nn.Module, weights: Weights, x: Tensor, *, num_outputs: int, together: bool
 ) -> Iterable[Float[Tensor, "batch output parameter"]]:
-    """Of a few examples at a time."""
-    size = max(1, PASS_MEMORY // max(1, weights.nbytes * num_outputs))
-    together = _agrees(model, weights, x[: min(2, len(x))])
-    for begin in range(0, len(x), size if together else 1):
-        way = _at_once if together else _one_by_one
-        yield way(model, weights, x[begin : begin + (size if together else 1)])
+    """Of a few examples at a time, if they may go together; `weights` are asked for gradients, alone."""
+    size = max(1, PASS_MEMORY // max(1, weights.nbytes * num_outputs)) if together else 1
+    way = _at_once if together else _one_by_one
+    for begin in range(0, len(x), size):
+        yield way(model, weights, x[begin : begin + size])
 
 
-def _agrees(model: nn.Module, weights: Weights, few: Tensor) -> bool:
+def go_together(model: nn.Module, weights: Weights, x: Tensor) -> bool:
+    """Whether derivatives of several examples at once are those of one after the other, tried on the first two."""
+    few = x[:2]
     wanted = _one_by_one(model, weights, few)
     try:
         with warnings.catch_warnings():
