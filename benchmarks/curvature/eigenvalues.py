@@ -36,6 +36,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh  # pyright: ignore[reportM
 from sklearn.datasets import load_digits  # pyright: ignore[reportMissingTypeStubs]
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MARKERS = markers("eigenvalues", module="benchmarks.curvature.eigenvalues")
 CHILD = Path(__file__).with_name("eigenvalues_child.py")
@@ -193,7 +194,7 @@ def _truth(model: nn.Module, batches: Batches) -> np.ndarray:
         return total
 
     operator: Any = LinearOperator((sum(sizes), sum(sizes)), matvec=product, dtype=np.float64)  # pyright: ignore
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH):
         values = eigsh(operator, k=5, which="LA", tol=1e-6, ncv=24, return_eigenvectors=False)  # pyright: ignore
     return np.sort(values)[::-1]
 
