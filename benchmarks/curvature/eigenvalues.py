@@ -7,8 +7,8 @@
 Costs are in full-data gradients: the contender's processor time against that of a tight loop over the same batches,
 in turns with it, in a process of its own with one thread. Errors are 95th percentiles over starts, as many as come
 about in --seconds, at least 3 and at most --repeats. The truth is scipy's eigsh in double precision; --raw keeps it.
---quick is a smoke run; its figures mean nothing. --networks and --contenders measure a part, and --resume keeps what
---raw has of the rest.
+--quick is a smoke run; its figures mean nothing. --networks, --contenders and --numbers measure a part, and
+--resume keeps what --raw has of the rest.
 """
 
 import argparse
@@ -103,6 +103,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="an interpreter with the peers")
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--numbers", nargs="*", type=int, choices=NUMBERS, default=list(NUMBERS))
     parser.add_argument("--repeats", type=int, default=40, help="starts of each, at most")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which no start follows, once there are 3")
     parser.add_argument("--resume", action="store_true", help="keep what --raw has of other networks and contenders")
@@ -132,7 +133,13 @@ def _kept(stored: dict[str, Any], options: argparse.Namespace) -> list[Measureme
         Measurement(**{**one, "errors": tuple(one["errors"]), "changed": tuple(one["changed"])})
         for one in stored.get("measurements", [])
     ]
-    return [one for one in found if one.network not in options.networks or one.contender not in options.contenders]
+    return [
+        one
+        for one in found
+        if one.network not in options.networks
+        or one.contender not in options.contenders
+        or one.num not in options.numbers
+    ]
 
 
 def _versions(peers: str) -> dict[str, str]:
@@ -143,7 +150,7 @@ def _versions(peers: str) -> dict[str, str]:
     return own | (json.loads(done.stdout) if done.returncode == 0 else {})
 
 
-def _digits(*, quick: bool) -> tuple[np.ndarray, np.ndarray]:
+def digits(*, quick: bool) -> tuple[np.ndarray, np.ndarray]:
     """1,797 digits: seven batches of 256 and one of five."""
     digits: Any = load_digits()
     x = ((digits.images - digits.images.mean()) / digits.images.std()).astype(np.float32)[:, None]
@@ -151,7 +158,8 @@ def _digits(*, quick: bool) -> tuple[np.ndarray, np.ndarray]:
     return x[:number], digits.target.astype(np.int64)[:number]
 
 
-def _trained(name: str, steps: int, x: np.ndarray, y: np.ndarray) -> nn.Module:
+def trained(name: str, steps: int, x: np.ndarray, y: np.ndarray) -> nn.Module:
+    """A network after so many steps of SGD."""
     torch.manual_seed(0)  # noqa: TID251
     model, inputs, targets = network(name), torch.from_numpy(x), torch.from_numpy(y)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
@@ -202,14 +210,14 @@ def _truth(model: nn.Module, batches: Batches) -> np.ndarray:
 def _measure(
     name: str, checkpoint: str, steps: int, options: argparse.Namespace, truths: dict[str, list[float]]
 ) -> Iterator[Measurement]:
-    x, y = _digits(quick=options.quick)
-    model = _trained(name, steps, x, y)
+    x, y = digits(quick=options.quick)
+    model = trained(name, steps, x, y)
     truth = _known_truth(model, x, y, truths=truths)
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder, "data.npz"), x=x, y=y)
         torch.save(model.state_dict(), Path(folder, "network.pt"))  # noqa: TID251
         for contender in options.contenders:
-            for num in NUMBERS:
+            for num in options.numbers:
                 job: dict[str, Any] = {"network": name, "contender": contender, "num": num, "seed": 0}
                 job |= {"repeats": options.repeats, "enough": options.seconds}
                 Path(folder, "job.json").write_text(json.dumps(job), encoding="utf-8")
