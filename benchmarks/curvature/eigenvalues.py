@@ -47,6 +47,7 @@ NUMBERS = (1, 5)
 """Of eigenvalues."""
 TARGETS = {1: 15, 5: 25}
 """Gradients that they may take."""
+ONLY_LARGEST = ("Cockpit, one batch",)
 LIMIT = 900
 """Seconds that a contender may take."""
 CERTAIN = 0.95
@@ -145,7 +146,7 @@ def _kept(stored: dict[str, Any], options: argparse.Namespace) -> list[Measureme
 def _versions(peers: str) -> dict[str, str]:
     asked = "import json, importlib.metadata as m; print(json.dumps({name: m.version(name) for name in %r}))"
     own = {name: this_machine("cpu").packages[name] for name in ("torch", "byrote")}
-    names = ("pyhessian", "hessian-eigenthings", "curvlinops-for-pytorch")
+    names = ("pyhessian", "hessian-eigenthings", "curvlinops-for-pytorch", "nngeom", "cockpit-for-pytorch")
     done = subprocess.run([peers, "-c", asked % (names,)], capture_output=True, text=True, check=False)
     return own | (json.loads(done.stdout) if done.returncode == 0 else {})
 
@@ -217,7 +218,7 @@ def _measure(
         np.savez(Path(folder, "data.npz"), x=x, y=y)
         torch.save(model.state_dict(), Path(folder, "network.pt"))  # noqa: TID251
         for contender in options.contenders:
-            for num in options.numbers:
+            for num in options.numbers[: 1 if contender in ONLY_LARGEST else None]:
                 job: dict[str, Any] = {"network": name, "contender": contender, "num": num, "seed": 0}
                 job |= {"repeats": options.repeats, "enough": options.seconds}
                 Path(folder, "job.json").write_text(json.dumps(job), encoding="utf-8")
