@@ -439,7 +439,7 @@ def test_two_processes_with_uneven_parts_of_the_probe_measure_what_one_does(tmp_
     warm = last("governed")
     assert warm["distance_from_start"] == pytest.approx(alone["distance_from_start"], rel=1e-9)
     both = warm["lambda_max_residual"] + alone["lambda_max_residual"]
-    assert abs(warm["lambda_max"] - alone["lambda_max"]) <= both < 0.01 * alone["lambda_max"]
+    assert abs(warm["lambda_max"] - alone["lambda_max"]) <= min(both, 1e-3 * alone["lambda_max"])
     unlike = last("unlike")
     assert unlike["lambda_max"] == pytest.approx(alone["lambda_max"], rel=1e-6)
     assert np.isnan(unlike["k_trace"])

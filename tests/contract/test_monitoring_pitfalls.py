@@ -233,4 +233,4 @@ def test_every_gradient_is_in_the_cost_of_some_row() -> None:
     costs = [monitor.measure(step, lr=LR)["cost"] for step in range(1, 4)]
     ways = calls / len(X)
     assert sum(costs) >= ways
-    assert costs[0] > costs[1] + 3
+    assert costs[0] > costs[1] + 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -20,11 +20,16 @@ from byrote.measures.curvature.matrices import (
     Hessian,
     HessianGraph,
     Place,
+    joined_product,
 )
 from byrote.measures.curvature.weights import Weights
 from byrote.models.borrowed import borrowed, random_states, unwrapped
 from byrote.models.bypassed import Bypassed, is_compiled
 
+JOINED = 16
+"""Batches that one product goes back through together."""
+WIDE = 4
+"""Bytes of a number, at least, for batches to be added up in the precision of the parameters."""
 HESSIAN = Hessian()
 GAUSS_NEWTON = GaussNewton()
 FISHER = Fisher()
@@ -34,6 +39,11 @@ MEMORY = 1 << 30
 
 FORWARD = 1 / 3
 """A forward pass in gradients: a backward pass is taken for two of them."""
+
+
+class _Mean(NamedTuple):
+    num_examples: int
+    parts: list[Tensor | None]
 
 
 @final
@@ -229,8 +239,8 @@ class Objective:
                 which is then built already.
         """
         if not products_follow:
-            return self._mean(self._gradient_parts)
-        return self._mean(lambda index: self._hessian_graph(index).gradient)
+            return self._mean(self._alone(self._gradient_parts))
+        return self._mean(self._alone(lambda index: self._hessian_graph(index).gradient))
 
     def batch_gradients(self) -> Iterator[Float[Tensor, "parameter"]]:
         """The gradient of each mini-batch's own mean, in turn.
@@ -294,13 +304,7 @@ class Objective:
         if block is not None:
             inside = set(self.weights.positions(block))
             parts = [part if place in inside else None for place, part in enumerate(parts)]
-
-        def of_batch(index: int) -> list[Tensor | None]:
-            found = self._kept.get(matrix, index).product(parts)
-            self._work += self._counts[index]
-            return found
-
-        return self._mean(of_batch)
+        return self._mean(self._products(matrix, parts))
 
     def squared_gradients(self, *, matrix: Fisher | EmpiricalFisher, seed: int) -> float:
         """(1/n) Σ_i ‖g_i‖² in expectation, from one way back: Σ_batches ‖Σ_i ε_i g_i‖²/n, ε_i = ±1 at random.
@@ -355,16 +359,38 @@ class Objective:
         self._work += passes * len(values)
         return values
 
-    def _mean(self, of_batch: Callable[[int], list[Tensor | None]]) -> Float[Tensor, "parameter"]:
-        """Of all examples, from the mean over each batch."""
+    def _alone(self, of_batch: Callable[[int], list[Tensor | None]]) -> Iterator[_Mean]:
+        """One batch after another."""
+        for index in range(len(self.batches)):
+            parts = of_batch(index)
+            yield _Mean(self._counts[index], parts)
+
+    def _products(self, matrix: AbstractMatrix, parts: Sequence[Tensor | None]) -> Iterator[_Mean]:
+        """Of batches whose graphs are kept together, where the matrix allows it."""
+        narrow = any(part.itemsize < WIDE for part in self.weights.tensors)
+        waiting = list[HessianGraph]()
+        for index in range(len(self.batches)):
+            graph = self._kept.get(matrix, index)
+            self._work += self._counts[index]
+            if isinstance(graph, HessianGraph) and not narrow and self._kept.find(matrix, index) is not None:
+                waiting.append(graph)
+            else:
+                yield _Mean(graph.num_examples, graph.product(parts))
+            del graph  # One that is not kept is freed before the next is built.
+            if len(waiting) == JOINED or (waiting and index == len(self.batches) - 1):
+                yield _Mean(sum(each.num_examples for each in waiting), joined_product(waiting, parts))
+                waiting.clear()
+
+    def _mean(self, means: Iterable[_Mean]) -> Float[Tensor, "parameter"]:
+        """Of all examples, from the mean over each batch, or each few."""
         self._check_open()
         total = torch.zeros(len(self.weights) + 1, dtype=self.weights.total, device=self.weights.device)
         sums = self.weights.cut(total[:-1])
-        for index in range(len(self.batches)):
-            for own, part in zip(sums, of_batch(index), strict=True):
+        for count, parts in means:
+            for own, part in zip(sums, parts, strict=True):
                 if part is not None:
-                    own.add_(part.detach().reshape(-1), alpha=self._counts[index])
-            total[-1] += self._counts[index]
+                    own.add_(part.detach().reshape(-1), alpha=count)
+            total[-1] += count
         total = self.summed(total)
         return (total[:-1] / total[-1]).to(self.weights.dtype)
 
