@@ -308,7 +308,8 @@ def _wrong(outputs: Float[np.ndarray, "example output"], targets: Float[np.ndarr
     least = TIED * float(np.abs(targets).max())
     if targets.shape[1] == 1:
         return float((outputs[:, 0] * np.sign(targets[:, 0]) <= least).mean())
-    own = np.equal(np.arange(targets.shape[1]), targets.argmax(1)[:, None])
+    own = np.zeros(targets.shape, dtype=bool)
+    own[np.arange(len(targets)), targets.argmax(1)] = True
     return float((outputs[own] - np.where(own, -np.inf, outputs).max(1) <= least).mean())
 
 
