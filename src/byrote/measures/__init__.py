@@ -1,6 +1,8 @@
 """Pure functions of arrays: what the runs leave behind, turned into scores, tests and intervals."""
 
 from byrote.measures.cka import Cka, linear_cka
+from byrote.measures.complexity import Crossing, effective_complexity, smallest_that_fits
+from byrote.measures.constructive_fit import ConstructiveFit, constructive_fit
 from byrote.measures.curvature import (
     AbstractMatrix,
     Barrier,
@@ -157,8 +159,10 @@ __all__ = [
     "Catch",
     "Chance",
     "Cka",
+    "ConstructiveFit",
     "Correct",
     "CriticalSamples",
+    "Crossing",
     "CurvatureVariance",
     "DataMap",
     "Directions",
@@ -222,6 +226,7 @@ __all__ = [
     "closeness",
     "coincidence_rate",
     "combined_interval",
+    "constructive_fit",
     "critical_samples",
     "critical_step",
     "critical_step_between",
@@ -232,6 +237,7 @@ __all__ = [
     "data_map",
     "dinh_rescaled",
     "draw_batches",
+    "effective_complexity",
     "efficient_memorisation",
     "el2n",
     "error_bound",
@@ -301,6 +307,7 @@ __all__ = [
     "sharpest_step",
     "sign_flip_test",
     "slope_interval",
+    "smallest_that_fits",
     "spectral_density",
     "stability_limit",
     "stability_ratio",
