@@ -1,6 +1,8 @@
 """Pure functions of arrays: what the runs leave behind, turned into scores, tests and intervals."""
 
 from byrote.measures.cka import Cka, CkaMap, cka_map, linear_cka, target_alignment
+from byrote.measures.complexity import Crossing, effective_complexity, smallest_that_fits
+from byrote.measures.constructive_fit import ConstructiveFit, constructive_fit
 from byrote.measures.curvature import (
     AbstractMatrix,
     Barrier,
@@ -110,7 +112,6 @@ from byrote.measures.kernels import (
 )
 from byrote.measures.knn_shapley import knn_shapley, knn_shapley_regression
 from byrote.measures.leave_one_out import leave_one_out
-from byrote.measures.lookup_network import LookupNetwork, lookup_network
 from byrote.measures.masked import masked_over_runs
 from byrote.measures.membership import Attack, Variance, closeness, lira, log_odds, loss_attack, rmia
 from byrote.measures.membership_risk import (
@@ -181,8 +182,10 @@ __all__ = [
     "Chance",
     "Cka",
     "CkaMap",
+    "ConstructiveFit",
     "Correct",
     "CriticalSamples",
+    "Crossing",
     "CurvatureVariance",
     "DataMap",
     "Directions",
@@ -210,7 +213,6 @@ __all__ = [
     "LabelErrors",
     "LabelSuspicion",
     "Likelihood",
-    "LookupNetwork",
     "Loss",
     "LossSensitivity",
     "LossSurface",
@@ -259,6 +261,7 @@ __all__ = [
     "coincidence_rate",
     "combined_interval",
     "conjugate_kernel",
+    "constructive_fit",
     "critical_samples",
     "critical_step",
     "critical_step_between",
@@ -269,6 +272,7 @@ __all__ = [
     "data_map",
     "dinh_rescaled",
     "draw_batches",
+    "effective_complexity",
     "effective_rank",
     "efficient_memorisation",
     "el2n",
@@ -308,7 +312,6 @@ __all__ = [
     "lira",
     "log_odds",
     "log_ratio_interval",
-    "lookup_network",
     "loss_attack",
     "loss_sensitivity",
     "loss_surface",
@@ -349,6 +352,7 @@ __all__ = [
     "sharpest_step",
     "sign_flip_test",
     "slope_interval",
+    "smallest_that_fits",
     "spectral_density",
     "stability_limit",
     "stability_ratio",
