@@ -154,7 +154,7 @@ class Monitor:
         self._given: list[Warned] = []
         self._seed = seed
         self._since = self._clock()
-        self._waited, self._num_waited, self._rests = 0.0, 0, 0
+        self._waited, self._num_waited, self._rests, self._pause = 0.0, 0, 0, 0.0
         self._latest: int | None = None
 
     @property
@@ -171,8 +171,9 @@ class Monitor:
 
     @property
     def share(self) -> float:
-        """Seconds of measuring for each second of training, so far."""
-        return self._governor.share
+        """Seconds of measuring for each second of training, until the last call of `step`."""
+        training = self._governor.training + self._waited
+        return self._governor.measuring / training if training else self._governor.share
 
     def step(self, step: SupportsIndex, *, lr: float | Tensor | None = None) -> Row | None:
         """Say that the optimiser took a step, and measure if there is time for it.
@@ -195,7 +196,7 @@ class Monitor:
             return None
         self._check_order(step)
         self._num_waited += 1
-        if self._num_waited <= self._rests:
+        if self._num_waited <= self._rests or self._waited < self._pause:
             return None
         kind = self._due()
         return None if kind is None else self._measured(kind, step=step, lr=lr)
@@ -277,7 +278,7 @@ class Monitor:
         directions = {name.removeprefix(DIRECTION): part for name, part in state.items() if name.startswith(DIRECTION)}
         self._dear.directions = {name: part.to(device).clone() for name, part in directions.items()}
         self._lap()
-        self._waited, self._num_waited, self._rests = 0.0, 0, 0
+        self._waited, self._num_waited, self._rests, self._pause = 0.0, 0, 0, 0.0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state as a safetensors file, whole or not at all.
@@ -311,15 +312,16 @@ class Monitor:
         return passed
 
     def _due(self) -> Kind | None:
-        """What there is time for. Several processes agree on that, and on how many steps they need not ask again."""
+        """What there is time for, and until when it need not be asked again: several processes agree on that, and wait
+        for so many steps; one by itself for so many seconds.
+        """
         (waited,) = self._processes.means([self._waited], like=self._objectives.like)
         num, self._waited, self._num_waited = self._num_waited, 0.0, 0
         self._governor.earn(waited)
-        kind = self._governor.due()
-        if self._processes.several and kind is None and waited > 0:
-            self._rests = int(self._governor.wait() / waited * num)
-        else:
-            self._rests = 0
+        kind, wait = self._governor.due(), self._governor.wait()
+        self._rests, self._pause = 0, wait
+        if self._processes.several:
+            self._rests, self._pause = int(wait / waited * num) if waited > 0 else 0, 0.0
         return kind
 
     def _measured(self, kind: Kind, *, step: int, lr: float | Tensor | None) -> Row:
