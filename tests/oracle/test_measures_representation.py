@@ -87,6 +87,11 @@ def test_nc1_is_what_matrices_say() -> None:
     assert found.within == pytest.approx(float((sigma_w @ torch.linalg.pinv(sigma_b, rtol=1e-10)).trace()) / 4)
 
 
+def test_nc1_is_the_same_far_from_0_where_class_means_hardly_differ() -> None:
+    x, y = _drawn(200, 30, seed=8).double(), torch.arange(200) % 10
+    assert neural_collapse(x + 1e5, y).within == pytest.approx(neural_collapse(x, y).within, rel=1e-6)
+
+
 def test_nc2_to_nc4_are_what_is_written() -> None:
     x, y = _drawn(30, 4, seed=4).double() * 0.1, torch.arange(30) % 3
     x = x + torch.tensor([[3.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 2.0, 1.0]], dtype=torch.float64)[y]
