@@ -89,8 +89,8 @@ def top_eigenvalues(
 
     Eigenvalues that stand close together, as those of networks that have not been trained yet do, take longer, and one
     may be missed: the sixth stands where the fifth should be, and its residual, however small, does not tell. Of the
-    five largest of a digits MLP (51k weights) at initialisation the worst was 5 % too low from one start of eighteen, even
-    with 36 products. After 30 steps of training all five were within 0.4 %, after 17.
+    five largest of a digits MLP (51k weights) at initialisation the worst was 5 % too low from one start of
+    eighteen, after 36 products. After 30 steps of training all five were within 0.4 %, after 17.
 
     A product costs least on few large batches: on this MLP, batches of 32 take 2.5 times as long as batches of 256.
     Networks stacked into one, 8 or 32 of them, are no faster than one after another on batches of 256 (0.98 to 0.99
