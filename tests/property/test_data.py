@@ -30,6 +30,7 @@ from byrote.records import (
     Learner,
     LeftOut,
     ModelSpec,
+    PermutedColumns,
     RandomInputs,
     ReplacedLabels,
     RunSpec,
@@ -199,7 +200,31 @@ def test_inputs_are_normalised_and_true_ones_are_otherwise_untouched() -> None:
     assert not changed.any()
 
 
-@pytest.mark.parametrize("kind", [ShuffledInputs, RandomInputs, GaussianInputs])
+@given(num_columns=st.integers(1, 4), draw=DRAWS)
+def test_permuted_columns_keep_their_values_and_lose_their_rows(num_columns: int, draw: int) -> None:
+    """Of each raw column, which may be several features."""
+    rng = np.random.default_rng(0)
+    columns = tuple(np.repeat([f"c{number}" for number in range(num_columns)], 2).tolist())
+    x = rng.normal(size=(60, len(columns)))
+    task = Task(
+        train=Examples(x[:40], np.arange(40) % 2),
+        test=Examples(x[40:], np.arange(20) % 2),
+        modality="table",
+        feature_columns=columns,
+    )
+    dealt = randomise_inputs(task, PermutedColumns(draw=draw))
+    assert dealt.changed.all()
+    for before, after in ((task.train.x, dealt.train), (task.test.x, dealt.test)):
+        for first in range(0, len(columns), 2):
+            own = slice(first, first + 2)
+            assert sorted(map(tuple, after[:, own])) == sorted(map(tuple, before[:, own]))
+            assert (after[:, own] != before[:, own]).any()
+        if num_columns > 1:
+            whole = {tuple(row) for row in before}
+            assert sum(tuple(row) in whole for row in after) <= 6
+
+
+@pytest.mark.parametrize("kind", [ShuffledInputs, RandomInputs, GaussianInputs, PermutedColumns])
 def test_inputs_of_one_draw_are_the_same_and_of_another_are_others(kind: type) -> None:
     task = shaped((7,))
     first, again, other = (randomise_inputs(task, kind(draw=draw)) for draw in (0, 0, 1))

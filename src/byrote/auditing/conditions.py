@@ -11,6 +11,7 @@ from byrote.records import (
     Inputs,
     Labels,
     LeftOut,
+    PermutedColumns,
     RandomInputs,
     ReplacedLabels,
     RunSpec,
@@ -89,6 +90,8 @@ def _inputs(inputs: Inputs) -> str:
             return "random inputs"
         case GaussianInputs():
             return "Gaussian inputs"
+        case PermutedColumns():
+            return "permuted columns"
         case _:
             assert_never(inputs)
 

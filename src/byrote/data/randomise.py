@@ -3,7 +3,7 @@
 from typing import NamedTuple, assert_never
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from byrote.core import DataError, derive
 from byrote.data.task import Task
@@ -12,6 +12,7 @@ from byrote.records import (
     GaussianInputs,
     Inputs,
     Labels,
+    PermutedColumns,
     RandomInputs,
     ReplacedLabels,
     ShuffledInputs,
@@ -79,7 +80,10 @@ def randomise_inputs(task: Task, inputs: Inputs) -> RandomisedInputs:
     """Draw the inputs a run is trained and tested on, after normalisation.
 
     Shuffled: one permutation of features (pixels; channels stay together) for all examples. Random: a permutation for
-    each example. Gaussian: N(mean, variance) of all training inputs. Zhang et al. 2017, §2.1
+    each example. Gaussian: N(mean, variance) of all training inputs. Permuted columns: each raw column keeps its
+    values, among the training and among the test examples, and loses the rows that they belong to; features that were
+    encoded from one column stay together. Zhang et al. 2017, §2.1; Rücker et al. 2007, y-Randomization and Its Variants
+    in QSPR/QSAR
     """
     train, test = task.normalise(task.train.x), task.normalise(task.test.x)
     everywhere = np.ones(len(train), bool)
@@ -102,8 +106,29 @@ def randomise_inputs(task: Task, inputs: Inputs) -> RandomisedInputs:
                 (mean + scale * rng.standard_normal(x.shape, dtype=np.float32)).astype(x.dtype) for x in (train, test)
             ]
             return RandomisedInputs(drawn[0], drawn[1], everywhere)
+        case PermutedColumns():
+            rng = np.random.default_rng(derive(inputs.draw, "permuted-columns"))
+            dealt = [_deal_columns(x, columns_of(task), rng) for x in (train, test)]
+            return RandomisedInputs(dealt[0], dealt[1], everywhere)
         case _:
             assert_never(inputs)
+
+
+def columns_of(task: Task) -> Int[np.ndarray, "feature"]:
+    """Of each feature the number of the raw column that it was encoded from."""
+    size = task.train.x[0].size
+    return np.unique(task.feature_columns, return_inverse=True)[1] if task.feature_columns else np.arange(size)
+
+
+def _deal_columns(
+    x: Float[np.ndarray, "example *feature"], columns: Int[np.ndarray, "feature"], rng: np.random.Generator
+) -> Float[np.ndarray, "example *feature"]:
+    flat = x.reshape(len(x), -1)
+    dealt = np.empty_like(flat)
+    for column in np.unique(columns):
+        own = columns == column
+        dealt[:, own] = flat[rng.permutation(len(flat))][:, own]
+    return dealt.reshape(x.shape)
 
 
 def _as_positions(x: Float[np.ndarray, "example *feature"]) -> Float[np.ndarray, "example channel position"]:

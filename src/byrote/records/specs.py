@@ -92,7 +92,16 @@ class GaussianInputs:
     kind: Literal["gaussian"] = "gaussian"
 
 
-Inputs = TrueInputs | ShuffledInputs | RandomInputs | GaussianInputs
+@final
+@dataclass(frozen=True, kw_only=True)
+class PermutedColumns:
+    """Every column of a table, and every bit of a fingerprint, is dealt anew to the examples, each by itself."""
+
+    draw: int = 0
+    kind: Literal["permuted-columns"] = "permuted-columns"
+
+
+Inputs = TrueInputs | ShuffledInputs | RandomInputs | GaussianInputs | PermutedColumns
 
 
 @final
