@@ -146,6 +146,13 @@ from byrote.measures.trajectory import (
     travel,
 )
 from byrote.measures.wrong_labels import LabelErrors, flag_label_errors, label_errors, residual_errors
+from byrote.measures.y_randomisation import (
+    CorrectedDetermination,
+    Intercept,
+    corrected_determination,
+    eriksson_intercept,
+    likeness_of,
+)
 
 __all__ = [
     "AbstractMatrix",
@@ -158,6 +165,7 @@ __all__ = [
     "Chance",
     "Cka",
     "Correct",
+    "CorrectedDetermination",
     "CriticalSamples",
     "CurvatureVariance",
     "DataMap",
@@ -177,6 +185,7 @@ __all__ = [
     "Heldout",
     "Hessian",
     "InfluencePairs",
+    "Intercept",
     "Interpolation",
     "LabelErrors",
     "LabelSuspicion",
@@ -222,6 +231,7 @@ __all__ = [
     "closeness",
     "coincidence_rate",
     "combined_interval",
+    "corrected_determination",
     "critical_samples",
     "critical_step",
     "critical_step_between",
@@ -234,6 +244,7 @@ __all__ = [
     "draw_batches",
     "efficient_memorisation",
     "el2n",
+    "eriksson_intercept",
     "error_bound",
     "exact_duplicates",
     "filter_normalised",
@@ -260,6 +271,7 @@ __all__ = [
     "label_errors",
     "label_suspicion",
     "leave_one_out",
+    "likeness_of",
     "linear_cka",
     "lira",
     "log_odds",
