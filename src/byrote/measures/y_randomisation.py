@@ -84,7 +84,7 @@ def corrected_determination(true: float, permuted: Float[np.ndarray, "permutatio
 def eriksson_intercept(
     scores: Float[np.ndarray, "permutation"],
     *,
-    likeness: Float[np.ndarray, "permutation"],
+    likeness: Float[np.ndarray, "_"],
     true: float,
 ) -> Intercept:
     """Say what the model would score if its targets had nothing in common with the true ones.
