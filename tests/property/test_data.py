@@ -31,6 +31,7 @@ from byrote.records import (
     LeftOut,
     ModelSpec,
     PermutedColumns,
+    PermutedLabels,
     RandomInputs,
     ReplacedLabels,
     RunSpec,
@@ -110,6 +111,31 @@ def test_what_is_not_marked_as_changed_is_as_it_was(fraction: float, draw: int, 
     targets, changed = randomise_targets(task, CorruptedLabels(fraction=fraction, draw=draw))
     np.testing.assert_array_equal(targets != task.train.y, changed)
     np.testing.assert_array_equal(task.train.y, before)
+
+
+@given(draw=DRAWS, within=st.booleans())
+def test_permuted_targets_are_exchanged_among_all_or_within_groups(draw: int, within: bool) -> None:
+    groups = np.repeat(["c", "a", "b"], [30, 1, 19])[np.random.default_rng(1).permutation(50)]
+    y = np.random.default_rng(0).normal(size=50)
+    task = Task(train=Examples(np.zeros((50, 1)), y, groups=groups), test=Examples(np.zeros((1, 1)), [0.5]))
+    targets, changed = randomise_targets(task, PermutedLabels(draw=draw, within_groups=within))
+    np.testing.assert_array_equal(np.sort(targets), np.sort(y))
+    np.testing.assert_array_equal(changed, targets != y)
+    kept = all((np.sort(targets[groups == one]) == np.sort(y[groups == one])).all() for one in "abc")
+    assert kept == within
+    assert changed.mean() > 0.5
+
+
+def test_every_order_of_permuted_targets_is_equally_likely() -> None:
+    y = np.array([1.0, 2.0, 3.0])
+    task = Task(train=Examples(np.zeros((3, 1)), y, groups=[0, 0, 0]), test=Examples(np.zeros((1, 1)), [0.5]))
+    number = 6000
+    for within in (False, True):
+        drawn = [randomise_targets(task, PermutedLabels(draw=draw, within_groups=within)) for draw in range(number)]
+        counts = np.unique([one.targets for one in drawn], axis=0, return_counts=True)[1]
+        assert len(counts) == 6
+        z = (counts - number / 6) / np.sqrt(number * 5 / 36)
+        assert np.abs(z).max() < 4
 
 
 @given(fraction=FRACTIONS, draw=DRAWS)

@@ -12,6 +12,7 @@ from byrote.records import (
     Labels,
     LeftOut,
     PermutedColumns,
+    PermutedLabels,
     RandomInputs,
     ReplacedLabels,
     RunSpec,
@@ -76,6 +77,8 @@ def _labels(labels: Labels) -> str:
             return f"{100 * fraction:g} % random labels"
         case ReplacedLabels(positions=positions):
             return f"{len(positions):,} suggested labels" if positions else "suggested labels"
+        case PermutedLabels(within_groups=within):
+            return "labels permuted within groups" if within else "permuted labels"
         case _:
             assert_never(labels)
 

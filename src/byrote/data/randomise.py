@@ -13,6 +13,7 @@ from byrote.records import (
     Inputs,
     Labels,
     PermutedColumns,
+    PermutedLabels,
     RandomInputs,
     ReplacedLabels,
     ShuffledInputs,
@@ -41,7 +42,9 @@ def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
 
     With probability q a label becomes a uniformly random class, so a fraction q(1 − 1/k) really changes; for
     regression the selected examples exchange their numbers, so the marginal stays. Of one draw, a larger q changes a
-    superset. Zhang et al. 2017, https://arxiv.org/abs/1611.03530
+    superset. Permuted targets are exchanged among all examples or, if asked for, within groups only: what a group has
+    in common stays as it is then, and what tells its examples apart is lost. Zhang et al. 2017,
+    https://arxiv.org/abs/1611.03530; Ojala & Garriga 2010, Permutation Tests for Studying Classifier Performance
     """
     true = task.train.y
     match labels:
@@ -58,8 +61,24 @@ def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
             return RandomisedTargets(drawn, drawn != true)
         case ReplacedLabels():
             return _replaced(task, labels)
+        case PermutedLabels():
+            groups = task.train.groups if labels.within_groups else None
+            drawn = _permuted(true, groups, np.random.default_rng(derive(labels.draw, "permuted-labels")))
+            return RandomisedTargets(drawn, drawn != true)
         case _:
             assert_never(labels)
+
+
+def _permuted(
+    targets: Shaped[np.ndarray, "example"], groups: Shaped[np.ndarray, "example"] | None, rng: np.random.Generator
+) -> Shaped[np.ndarray, "example"]:
+    """Targets exchanged, among all examples or among those of each group, all orders being equally likely."""
+    if groups is None:
+        return rng.permutation(targets)
+    member = np.unique(groups, return_inverse=True)[1]
+    drawn = np.empty_like(targets)
+    drawn[np.argsort(member, kind="stable")] = targets[np.lexsort((rng.random(len(targets)), member))]
+    return drawn
 
 
 def _replaced(task: Task, labels: ReplacedLabels) -> RandomisedTargets:

@@ -54,7 +54,18 @@ class ReplacedLabels:
             raise ValueError(f"Expected {len(self.positions)} targets, one for each position, got {len(self.targets)}.")
 
 
-Labels = TrueLabels | CorruptedLabels | ReplacedLabels
+@final
+@dataclass(frozen=True, kw_only=True)
+class PermutedLabels:
+    """Training examples exchange their targets: none is lost or made."""
+
+    draw: int = 0
+    within_groups: bool = False
+    """Only examples of one group exchange theirs, so that what a group has in common stays as it is."""
+    kind: Literal["permuted"] = "permuted"
+
+
+Labels = TrueLabels | CorruptedLabels | ReplacedLabels | PermutedLabels
 
 
 @final
