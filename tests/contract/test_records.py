@@ -227,7 +227,7 @@ def test_every_mistyped_key_is_named_at_once() -> None:
     ("path", "value", "words"),
     [
         ("inputs.kind", "tru", "inputs: unknown kind 'tru'. Did you mean: true? Known: 'true', 'shuffled', 'random', "
-         "'gaussian'"),
+         "'gaussian', 'permuted-columns'"),
         ("labels.fraction", 2, "labels: Expected fraction in [0, 1], got 2.0."),
         ("learner.recipe.optimiser.lr", -1, "learner.recipe.optimiser: Expected lr above 0, got -1.0."),
         ("sample", {"train": 3, "test": 3}, "missing key 'sample.draw'"),

@@ -173,7 +173,7 @@ def test_sources_without_a_test_set_split_by_seed(loaded: Loaded) -> None:
 
 
 def test_every_built_in_task_describes_itself_and_says_what_it_misses() -> None:
-    assert list(SOURCES) == ["digits", "fashion-mnist", "mnist-1d"]
+    assert list(SOURCES) == ["digits", "fashion-mnist", "mnist-1d", "nav17"]
     for name, source in SOURCES.items():
         assert source.name == name
         assert "\n" not in source.description

@@ -30,6 +30,8 @@ from byrote.records import (
     Learner,
     LeftOut,
     ModelSpec,
+    PermutedColumns,
+    PermutedLabels,
     RandomInputs,
     ReplacedLabels,
     RunSpec,
@@ -109,6 +111,31 @@ def test_what_is_not_marked_as_changed_is_as_it_was(fraction: float, draw: int, 
     targets, changed = randomise_targets(task, CorruptedLabels(fraction=fraction, draw=draw))
     np.testing.assert_array_equal(targets != task.train.y, changed)
     np.testing.assert_array_equal(task.train.y, before)
+
+
+@given(draw=DRAWS, within=st.booleans())
+def test_permuted_targets_are_exchanged_among_all_or_within_groups(draw: int, within: bool) -> None:
+    groups = np.repeat(["c", "a", "b"], [30, 1, 19])[np.random.default_rng(1).permutation(50)]
+    y = np.random.default_rng(0).normal(size=50)
+    task = Task(train=Examples(np.zeros((50, 1)), y, groups=groups), test=Examples(np.zeros((1, 1)), [0.5]))
+    targets, changed = randomise_targets(task, PermutedLabels(draw=draw, within_groups=within))
+    np.testing.assert_array_equal(np.sort(targets), np.sort(y))
+    np.testing.assert_array_equal(changed, targets != y)
+    kept = all((np.sort(targets[groups == one]) == np.sort(y[groups == one])).all() for one in "abc")
+    assert kept == within
+    assert changed.mean() > 0.5
+
+
+def test_every_order_of_permuted_targets_is_equally_likely() -> None:
+    y = np.array([1.0, 2.0, 3.0])
+    task = Task(train=Examples(np.zeros((3, 1)), y, groups=[0, 0, 0]), test=Examples(np.zeros((1, 1)), [0.5]))
+    number = 6000
+    for within in (False, True):
+        drawn = [randomise_targets(task, PermutedLabels(draw=draw, within_groups=within)) for draw in range(number)]
+        counts = np.unique([one.targets for one in drawn], axis=0, return_counts=True)[1]
+        assert len(counts) == 6
+        z = (counts - number / 6) / np.sqrt(number * 5 / 36)
+        assert np.abs(z).max() < 4
 
 
 @given(fraction=FRACTIONS, draw=DRAWS)
@@ -199,7 +226,31 @@ def test_inputs_are_normalised_and_true_ones_are_otherwise_untouched() -> None:
     assert not changed.any()
 
 
-@pytest.mark.parametrize("kind", [ShuffledInputs, RandomInputs, GaussianInputs])
+@given(num_columns=st.integers(1, 4), draw=DRAWS)
+def test_permuted_columns_keep_their_values_and_lose_their_rows(num_columns: int, draw: int) -> None:
+    """Of each raw column, which may be several features."""
+    rng = np.random.default_rng(0)
+    columns = tuple(np.repeat([f"c{number}" for number in range(num_columns)], 2).tolist())
+    x = rng.normal(size=(60, len(columns)))
+    task = Task(
+        train=Examples(x[:40], np.arange(40) % 2),
+        test=Examples(x[40:], np.arange(20) % 2),
+        modality="table",
+        feature_columns=columns,
+    )
+    dealt = randomise_inputs(task, PermutedColumns(draw=draw))
+    assert dealt.changed.all()
+    for before, after in ((task.train.x, dealt.train), (task.test.x, dealt.test)):
+        for first in range(0, len(columns), 2):
+            own = slice(first, first + 2)
+            assert sorted(map(tuple, after[:, own])) == sorted(map(tuple, before[:, own]))
+            assert (after[:, own] != before[:, own]).any()
+        if num_columns > 1:
+            whole = {tuple(row) for row in before}
+            assert sum(tuple(row) in whole for row in after) <= 6
+
+
+@pytest.mark.parametrize("kind", [ShuffledInputs, RandomInputs, GaussianInputs, PermutedColumns])
 def test_inputs_of_one_draw_are_the_same_and_of_another_are_others(kind: type) -> None:
     task = shaped((7,))
     first, again, other = (randomise_inputs(task, kind(draw=draw)) for draw in (0, 0, 1))

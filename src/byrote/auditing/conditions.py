@@ -11,6 +11,8 @@ from byrote.records import (
     Inputs,
     Labels,
     LeftOut,
+    PermutedColumns,
+    PermutedLabels,
     RandomInputs,
     ReplacedLabels,
     RunSpec,
@@ -78,6 +80,8 @@ def _labels(labels: Labels) -> str:
             return f"{len(positions):,} suggested labels" if positions else "suggested labels"
         case TrueAfterRandom(rescaled=rescaled):
             return f"true labels after random ones{', lengths of weights restored' if rescaled else ''}"
+        case PermutedLabels(within_groups=within):
+            return "labels permuted within groups" if within else "permuted labels"
         case _:
             assert_never(labels)
 
@@ -92,6 +96,8 @@ def _inputs(inputs: Inputs) -> str:
             return "random inputs"
         case GaussianInputs():
             return "Gaussian inputs"
+        case PermutedColumns():
+            return "permuted columns"
         case _:
             assert_never(inputs)
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple, assert_never
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from byrote.core import DataError, derive
 from byrote.data.task import Task
@@ -12,6 +12,8 @@ from byrote.records import (
     GaussianInputs,
     Inputs,
     Labels,
+    PermutedColumns,
+    PermutedLabels,
     RandomInputs,
     ReplacedLabels,
     ShuffledInputs,
@@ -41,7 +43,9 @@ def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
 
     With probability q a label becomes a uniformly random class, so a fraction q(1 − 1/k) really changes; for
     regression the selected examples exchange their numbers, so the marginal stays. Of one draw, a larger q changes a
-    superset. Zhang et al. 2017, https://arxiv.org/abs/1611.03530
+    superset. Permuted targets are exchanged among all examples or, if asked for, within groups only: what a group has
+    in common stays as it is then, and what tells its examples apart is lost. Zhang et al. 2017,
+    https://arxiv.org/abs/1611.03530; Ojala & Garriga 2010, Permutation Tests for Studying Classifier Performance
     """
     true = task.train.y
     match labels:
@@ -58,8 +62,24 @@ def randomise_targets(task: Task, labels: Labels) -> RandomisedTargets:
             return RandomisedTargets(drawn, drawn != true)
         case ReplacedLabels():
             return _replaced(task, labels)
+        case PermutedLabels():
+            groups = task.train.groups if labels.within_groups else None
+            drawn = _permuted(true, groups, np.random.default_rng(derive(labels.draw, "permuted-labels")))
+            return RandomisedTargets(drawn, drawn != true)
         case _:
             assert_never(labels)
+
+
+def _permuted(
+    targets: Shaped[np.ndarray, "example"], groups: Shaped[np.ndarray, "example"] | None, rng: np.random.Generator
+) -> Shaped[np.ndarray, "example"]:
+    """Targets exchanged, among all examples or among those of each group, all orders being equally likely."""
+    if groups is None:
+        return rng.permutation(targets)
+    member = np.unique(groups, return_inverse=True)[1]
+    drawn = np.empty_like(targets)
+    drawn[np.argsort(member, kind="stable")] = targets[np.lexsort((rng.random(len(targets)), member))]
+    return drawn
 
 
 def _replaced(task: Task, labels: ReplacedLabels) -> RandomisedTargets:
@@ -80,7 +100,10 @@ def randomise_inputs(task: Task, inputs: Inputs) -> RandomisedInputs:
     """Draw the inputs a run is trained and tested on, after normalisation.
 
     Shuffled: one permutation of features (pixels; channels stay together) for all examples. Random: a permutation for
-    each example. Gaussian: N(mean, variance) of all training inputs. Zhang et al. 2017, §2.1
+    each example. Gaussian: N(mean, variance) of all training inputs. Permuted columns: each raw column keeps its
+    values, among the training and among the test examples, and loses the rows that they belong to; features that were
+    encoded from one column stay together. Zhang et al. 2017, §2.1; Rücker et al. 2007, y-Randomization and Its Variants
+    in QSPR/QSAR
     """
     train, test = task.normalise(task.train.x), task.normalise(task.test.x)
     everywhere = np.ones(len(train), bool)
@@ -103,8 +126,29 @@ def randomise_inputs(task: Task, inputs: Inputs) -> RandomisedInputs:
                 (mean + scale * rng.standard_normal(x.shape, dtype=np.float32)).astype(x.dtype) for x in (train, test)
             ]
             return RandomisedInputs(drawn[0], drawn[1], everywhere)
+        case PermutedColumns():
+            rng = np.random.default_rng(derive(inputs.draw, "permuted-columns"))
+            dealt = [_deal_columns(x, columns_of(task), rng) for x in (train, test)]
+            return RandomisedInputs(dealt[0], dealt[1], everywhere)
         case _:
             assert_never(inputs)
+
+
+def columns_of(task: Task) -> Int[np.ndarray, "feature"]:
+    """Of each feature the number of the raw column that it was encoded from."""
+    size = task.train.x[0].size
+    return np.unique(task.feature_columns, return_inverse=True)[1] if task.feature_columns else np.arange(size)
+
+
+def _deal_columns(
+    x: Float[np.ndarray, "example *feature"], columns: Int[np.ndarray, "feature"], rng: np.random.Generator
+) -> Float[np.ndarray, "example *feature"]:
+    flat = x.reshape(len(x), -1)
+    dealt = np.empty_like(flat)
+    for column in np.unique(columns):
+        own = columns == column
+        dealt[:, own] = flat[rng.permutation(len(flat))][:, own]
+    return dealt.reshape(x.shape)
 
 
 def _as_positions(x: Float[np.ndarray, "example *feature"]) -> Float[np.ndarray, "example channel position"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from byrote.core import DataError
 from byrote.data.examples import Examples
 
-Modality = Literal["image", "table", "vector"]
+Modality = Literal["image", "molecule", "table", "vector"]
 
 MOST_CLASSES = 100
 """More distinct integers than this, at fewer than ten examples each, are taken for numbers, not labels."""

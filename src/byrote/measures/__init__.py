@@ -170,6 +170,13 @@ from byrote.measures.trajectory import (
     travel,
 )
 from byrote.measures.wrong_labels import LabelErrors, flag_label_errors, label_errors, residual_errors
+from byrote.measures.y_randomisation import (
+    CorrectedDetermination,
+    Intercept,
+    corrected_determination,
+    eriksson_intercept,
+    likeness_of,
+)
 
 __all__ = [
     "AbstractMatrix",
@@ -184,6 +191,7 @@ __all__ = [
     "CkaMap",
     "ConstructiveFit",
     "Correct",
+    "CorrectedDetermination",
     "CriticalSamples",
     "Crossing",
     "CurvatureVariance",
@@ -205,6 +213,7 @@ __all__ = [
     "Heldout",
     "Hessian",
     "InfluencePairs",
+    "Intercept",
     "Interpolation",
     "KernelDescent",
     "KernelDistance",
@@ -262,6 +271,7 @@ __all__ = [
     "combined_interval",
     "conjugate_kernel",
     "constructive_fit",
+    "corrected_determination",
     "critical_samples",
     "critical_step",
     "critical_step_between",
@@ -277,6 +287,7 @@ __all__ = [
     "efficient_memorisation",
     "el2n",
     "empirical_ntk",
+    "eriksson_intercept",
     "error_bound",
     "exact_duplicates",
     "filter_normalised",
@@ -308,6 +319,7 @@ __all__ = [
     "label_errors",
     "label_suspicion",
     "leave_one_out",
+    "likeness_of",
     "linear_cka",
     "lira",
     "log_odds",

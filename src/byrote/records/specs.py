@@ -72,6 +72,18 @@ class TrueAfterRandom:
 Labels = TrueLabels | CorruptedLabels | ReplacedLabels | TrueAfterRandom
 
 
+class PermutedLabels:
+    """Training examples exchange their targets: none is lost or made."""
+
+    draw: int = 0
+    within_groups: bool = False
+    """Only examples of one group exchange theirs, so that what a group has in common stays as it is."""
+    kind: Literal["permuted"] = "permuted"
+
+
+Labels = TrueLabels | CorruptedLabels | ReplacedLabels | PermutedLabels
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrueInputs:
@@ -107,7 +119,16 @@ class GaussianInputs:
     kind: Literal["gaussian"] = "gaussian"
 
 
-Inputs = TrueInputs | ShuffledInputs | RandomInputs | GaussianInputs
+@final
+@dataclass(frozen=True, kw_only=True)
+class PermutedColumns:
+    """Every column of a table, and every bit of a fingerprint, is dealt anew to the examples, each by itself."""
+
+    draw: int = 0
+    kind: Literal["permuted-columns"] = "permuted-columns"
+
+
+Inputs = TrueInputs | ShuffledInputs | RandomInputs | GaussianInputs | PermutedColumns
 
 
 @final

@@ -23,6 +23,7 @@ from byrote.records import (
     Inputs,
     Interval,
     Learner,
+    PermutedColumns,
     RandomInputs,
     Run,
     RunSpec,
@@ -100,6 +101,7 @@ RANDOM_LABELS = Condition("random labels", 1.0, TrueInputs())
 RANDOM_PIXELS = Condition("random inputs", 0.0, RandomInputs())
 GAUSSIAN = Condition("Gaussian inputs", 0.0, GaussianInputs())
 SHUFFLED = Condition("shuffled inputs", 0.0, ShuffledInputs())
+COLUMNS = Condition("permuted columns", 0.0, PermutedColumns())
 
 
 class Measured(NamedTuple):
@@ -145,17 +147,21 @@ class RandomData(AbstractStudy):
         if self.stretch < 1:
             raise ValueError(f"Expected stretch at least 1, got {self.stretch}.")
 
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """All kinds of data that the study compares."""
+    def conditions(self, task: Task) -> tuple[Condition, ...]:
+        """All kinds of data that the study compares.
+
+        Pixels trade places within an image; columns of a table and bits of a fingerprint mean something each, so their
+        values trade places between examples.
+        """
         corrupted = [Condition(f"{100 * q:g} % corrupted", q, TrueInputs()) for q in sorted(set(self.fractions))]
-        return (TRUE, RANDOM_LABELS, *corrupted, SHUFFLED, RANDOM_PIXELS, GAUSSIAN)
+        shuffled = () if _has_columns(task) else (SHUFFLED,)
+        return (TRUE, RANDOM_LABELS, *corrupted, *shuffled, scrambled(task), GAUSSIAN)
 
     def plan(self, task: Task, learner: Learner, budget: StudyBudget) -> Plan:
         """Every condition for the first seed, then for the second, and so on; random labels oftener if the leak
         alarm needs more draws than there are seeds to be able to ring.
         """
-        columns = [self._specs(condition, task, learner, budget) for condition in self.conditions]
+        columns = [self._specs(condition, task, learner, budget) for condition in self.conditions(task)]
         further = self._specs(RANDOM_LABELS, task, learner, budget)[budget.runs :]
         return Plan((*(column[index] for index in range(budget.runs) for column in columns), *further), ())
 
@@ -168,7 +174,8 @@ class RandomData(AbstractStudy):
 
     def summarise(self, results: Results, budget: StudyBudget) -> Outcome:
         """Compare the conditions, and look for leaks."""
-        specs = {c.name: self._specs(c, results.task, results.learner, budget) for c in self.conditions}
+        conditions = self.conditions(results.task)
+        specs = {c.name: self._specs(c, results.task, results.learner, budget) for c in conditions}
         specs[RANDOM_LABELS.name] += self._further(results, budget)
         runs = {name: results.completed(specs[name]) for name in specs}
         part = sampled_part(results.task, budget.sample)
@@ -178,8 +185,8 @@ class RandomData(AbstractStudy):
             _fitted(part, measured),
             _at_chance(part, alarm),
             _faster(part, measured),
-            _starts_faster(measured),
-            _error_rises(part, {c: runs[c.name] for c in self.conditions if c.inputs == TrueInputs()}),
+            _starts_faster(part, measured),
+            _error_rises(part, {c: runs[c.name] for c in conditions if c.inputs == TrueInputs()}),
             leak_finding(results.task, results.background.leaks, alarm),
         )
         section = Section(
@@ -187,7 +194,7 @@ class RandomData(AbstractStudy):
             title=self.question,
             summary=_summary(part, measured, alarm, findings),
             findings=findings,
-            figures=_figures(part, [c for c in self.conditions if runs[c.name]], runs, measured),
+            figures=_figures(part, [c for c in conditions if runs[c.name]], runs, measured),
             notes=(*self._notes(results, budget), *results.lost(tuple(s for own in specs.values() for s in own))),
         )
         return Outcome(section, None)
@@ -386,11 +393,22 @@ def _faster(part: Task, measured: Measurements) -> Finding:
     )
 
 
-def _starts_faster(measured: Measurements) -> Finding:
+def _has_columns(task: Task) -> bool:
+    """Whether a feature means the same in every example and something else than the next."""
+    return task.modality in ("molecule", "table")
+
+
+def scrambled(task: Task) -> Condition:
+    """Inputs whose values are those of the data and whose meaning is gone."""
+    return COLUMNS if _has_columns(task) else RANDOM_PIXELS
+
+
+def _starts_faster(part: Task, measured: Measurements) -> Finding:
+    random = scrambled(part)
     labels = [run.starts for run in measured[RANDOM_LABELS.name]]
     pixels, gaussian = (
         slowdown([run.starts for run in measured[c.name]], labels, fast_name=c.name, slow_name=RANDOM_LABELS.name)
-        for c in (RANDOM_PIXELS, GAUSSIAN)
+        for c in (random, GAUSSIAN)
     )
     unknown = pixels.unknown or gaussian.unknown
     verdicts = {pixels.verdict, gaussian.verdict}
@@ -399,7 +417,7 @@ def _starts_faster(measured: Measurements) -> Finding:
         f"Which starts to converge sooner, random inputs or random labels, cannot be said: {unknown}."
         if unknown
         else f"To start converging (training loss down to {100 * STARTED:.0f} % of a constant guess's), random labels "
-        f"take {pixels} as many steps as {RANDOM_PIXELS.name} and {gaussian} as many as {GAUSSIAN.name}.",
+        f"take {pixels} as many steps as {random.name} and {gaussian} as many as {GAUSSIAN.name}.",
         study=RandomData.name,
         paper=ZHANG,
         unit="ratio of steps, the smaller one",

@@ -9,13 +9,14 @@ from byrote.data.sources.entry import entry
 from byrote.data.sources.fashion_mnist import FASHION_MNIST
 from byrote.data.sources.files import SUFFIXES, TABLES, data_files
 from byrote.data.sources.mnist_1d import MNIST_1D
+from byrote.data.sources.nav17 import NAV17
 from byrote.data.sources.source import Options, Source
 from byrote.data.sources.table import table
 from byrote.data.task import Task
 
 SOURCES: Registry[Source] = Registry("task")
 """The built-in tasks."""
-for _source in (DIGITS, FASHION_MNIST, MNIST_1D):
+for _source in (DIGITS, FASHION_MNIST, MNIST_1D, NAV17):
     SOURCES.add(_source.name)(_source)
 
 
@@ -41,7 +42,7 @@ def load(
         target: for a table, the column to predict; unless given, the one called target, label, class or y.
         group: for a table, the column whose equal values stay together in every split and subset.
         regression: whether targets are numbers to predict; unless given, decided by the targets.
-        data_dir: for fashion-mnist, the folder with its files.
+        data_dir: for fashion-mnist and nav17, the folder with their files.
         seed: draws the split, and the data where they are generated.
         test_fraction: share set aside for test where there is no test set.
 
