@@ -69,9 +69,8 @@ class TrueAfterRandom:
     kind: Literal["true-after-random"] = "true-after-random"
 
 
-Labels = TrueLabels | CorruptedLabels | ReplacedLabels | TrueAfterRandom
-
-
+@final
+@dataclass(frozen=True, kw_only=True)
 class PermutedLabels:
     """Training examples exchange their targets: none is lost or made."""
 
@@ -81,7 +80,7 @@ class PermutedLabels:
     kind: Literal["permuted"] = "permuted"
 
 
-Labels = TrueLabels | CorruptedLabels | ReplacedLabels | PermutedLabels
+Labels = TrueLabels | CorruptedLabels | ReplacedLabels | TrueAfterRandom | PermutedLabels
 
 
 @final
